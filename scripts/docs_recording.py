@@ -24,13 +24,13 @@ HEADING_S, PAGE_S, END_S = 2.5, 4.0, 8.0
 
 @dataclass
 class Film:
-    """The screens of a session, each with how long it stands; a screen is the SVG of each of its rows."""
+    """The screens of a session, each with how long it is shown; a screen is the SVG of each of its rows."""
 
     screen: pyte.Screen
     frames: list[tuple[list[str], float]] = field(default_factory=list)
 
     def show(self, seconds: float) -> None:
-        """What the screen has now, for that long; the same screen as before only stands longer."""
+        """Add the current screen for that long; an unchanged screen is only shown longer."""
         rows = [self._row(number) for number in range(self.screen.lines)]
         if self.frames and self.frames[-1][0] == rows:
             seconds += self.frames.pop()[1]
@@ -52,13 +52,14 @@ def _text(text: str, style: Char, *, at: int) -> str:
     skipped = len(text) - len(text.lstrip())
     text = text.strip()
     x, width = (at + skipped) * COLUMN_PX, len(text) * COLUMN_PX
-    marks = f' fill="{COLORS[style.fg]}"' if style.fg != "default" else ""
+    color = COLORS.get(style.fg.removeprefix("bright"), f"#{style.fg}")  # a name, or six hex digits
+    marks = f' fill="{color}"' if style.fg != "default" else ""
     marks += ' font-weight="bold"' if style.bold else ""
     return f'<text x="{x:g}" textLength="{width:g}"{marks}>{escape(text, quote=False)}</text>'
 
 
 def film_of(cast: str) -> Film:
-    """The frames of a recording, at a pace at which it can be read."""
+    """The frames of a recording, at a readable pace."""
     head, *events = [json.loads(line) for line in cast.splitlines()]
     film = Film(pyte.Screen(head["width"], head["height"]))
     stream = pyte.Stream(film.screen)
@@ -67,7 +68,7 @@ def film_of(cast: str) -> Film:
         if film.frames:
             film.show(min(at - now, AT_MOST_S))
         now = at
-        # A table that is drawn anew, over itself, is one screen.
+        # A table that is drawn again over itself is one screen.
         lines = [data] if "\x1b[1A" in data else data.splitlines(keepends=True)
         for line in lines:
             if line.lstrip().startswith("\x1b[1m"):
@@ -85,7 +86,7 @@ def film_of(cast: str) -> Film:
 
 
 def svg(film: Film) -> str:
-    """All screens in one column, of which one is shown at a time; equal rows are there once."""
+    """All screens in one column, of which one is shown at a time; equal rows are written once."""
     width = film.screen.columns * COLUMN_PX + 2 * MARGIN_PX
     height = film.screen.lines * ROW_PX + 2 * MARGIN_PX
     frames = [(rows, seconds) for rows, seconds in film.frames if seconds > 0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +61,26 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     if isinstance(directory, Path) and item.get_closest_marker("forges_files") is None:
         problems = schema_check.problems(directory)
         assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local time is that of Berlin, with daylight saving."""
+    with _time_zone("Europe/Berlin", monkeypatch):
+        yield
+
+
+@pytest.fixture
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local time is UTC."""
+    with _time_zone("UTC", monkeypatch):
+        yield
+
+
+@contextmanager
+def _time_zone(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", name)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

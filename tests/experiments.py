@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.script import read_head
+from evalmon_agent.slurm.sbatch import read_head
 from evalmon_agent.submission.launcher import render
 from evalmon_agent.submission.plan import Prepared, Script
 from evalmon_agent.tracking.registry import Accepted, Intent, Submission
@@ -103,6 +106,36 @@ class Exp:
         if is_ready(state):
             state = state if is_complete(state) else finalize(observer)
             write_summary(observer, state)
+
+    def evalmon(
+        self, *words: str, env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in EXP, with these variables added to the fake Slurm's; `options` of subprocess.run."""
+        defaults = {"cwd": self.root, "stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 200}
+        argv = [sys.executable, "-m", "evalmon_agent", *words]
+        environ = {**self.slurm.environ, **(env or {})}
+        done = subprocess.run(argv, check=False, env=environ, **{**defaults, **options})
+        assert "--debug" in words or "Traceback" not in str(done.stderr), done.stderr
+        assert "/proc/self/fd" not in f"{done.stdout}{done.stderr}"
+        return done
+
+    def write_script(self, name: str, head: str = "") -> Path:
+        """Write the script of the eval `r1/{name}/epoch0`, with further lines below its options."""
+        path = self.root / "r1" / "eval" / f"{name}_epoch0.slurm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n#SBATCH --time=5\n{head}true\n")
+        return path
+
+    def end_accepted(self, state: str = "COMPLETED") -> None:
+        """End every accepted job in Slurm, evals with this state; monitor jobs leave no record."""
+        jobs = []
+        for job_id, name in self.slurm.accepted():
+            row = self.slurm.directory / "queue" / job_id
+            at = int(row.read_text().split("\x1f")[2])
+            if name.endswith(".slurm"):
+                jobs.append(ended(job_id, state, submitted=at, started=at, ended=at + 1))
+            row.unlink()
+        self.slurm.show(jobs)
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((self.ours / "state.json").read_text())

@@ -29,9 +29,6 @@ _BODIES = {
 case "$*" in
 *"-j "*) for id; do [ -e "$dir/ends/$id" ] && cat "$dir/ends/$id"; done; exit 0 ;;
 esac
-case "$*" in
-*%Z*) cat "$dir/places.out"; exit 0 ;;
-esac
 cat "$dir/squeue.out"
 for file in "$dir"/queue/*; do [ -e "$file" ] && cat "$file"; done
 """,
@@ -51,8 +48,8 @@ id=1001
 while ! mkdir "$dir/ids/$id" 2>/dev/null; do id=$((id + 1)); done
 [ -e "$script" ] && cat "$script" > "$dir/ids/$id/script"
 now=$(date +%s)
-start="\x1e$id\x1f$id\x1fPENDING\x1f$now\x1fN/A\x1fN/A\x1f0:00\x1f1:00:00"
-printf '%s\\n' "$start\x1fPriority\x1fmain\x1f1\x1f\x1f$script\x1fjob" > "$dir/ids/$id/row"
+start="\x1e$id\x1fPENDING\x1f$now\x1fN/A\x1fN/A\x1f0:00\x1f1:00:00"
+printf '%s\\n' "$start\x1fPriority\x1f\x1f$script\x1fjob" > "$dir/ids/$id/row"
 mv "$dir/ids/$id/row" "$dir/queue/$id"
 printf '%s\\n' "$id"
 """,
@@ -62,7 +59,11 @@ cat "$dir/seff/$1"
 """,
     "scancel": "",
     "scontrol": """
-case " $* " in *" show "*) cat "$dir/scontrol.out" ;; *" write "*) cat "$dir/ids/$3/script" ;; esac
+case "$*" in
+*" show job "*) [ -e "$dir/jobs/${4%%_*}" ] && cat "$dir/jobs/${4%%_*}" || cat "$dir/scontrol.out" ;;
+*show*) cat "$dir/scontrol.out" ;;
+write*) cat "$dir/ids/$3/script" ;;
+esac
 """,
     "sinfo": """
 cat "$dir/sinfo.out"
@@ -116,28 +117,31 @@ class Job:
         ended = "N/A" if self.ended is None else str(self.ended)
         node = "n1" if self.started is not None else ""
         clock = f"{self.elapsed // 60}:{self.elapsed % 60:02}" if self.started is not None else "0:00"
-        cells = (self.id, self.id.split("_")[0], self.state, str(self.submitted), started, ended, clock)
-        more = (f"{self.limit_min}:00", self.reason, "main", "1", node, self.command, self.name)
+        cells = (self.id, self.state, str(self.submitted), started, ended, clock)
+        more = (f"{self.limit_min}:00", self.reason, node, self.command, self.name)
         return RS + US.join(cells + more) + "\n"
 
-    def place(self) -> str:
-        """squeue's row about where it runs."""
-        return RS + US.join((self.id, str(self.submitted), "gpu", "lab", "normal", self.work_dir)) + "\n"
+    def details(self) -> str:
+        """What scontrol prints of where it runs."""
+        array, _, task = self.id.partition("_")
+        of_array = f" ArrayJobId={array} ArrayTaskId={task}" if task else ""
+        lines = [f"JobId={array}{of_array} JobName=x", f"SubmitTime={self.submitted}", "Account=lab QOS=normal"]
+        return "\n   ".join([*lines, "Partition=gpu", f"WorkDir={self.work_dir}"]) + "\n"
 
     def account_rows(self) -> str:
         started = "Unknown" if self.started is None else str(self.started)
         ended = "Unknown" if self.ended is None else str(self.ended)
         node = "n1" if self.started is not None else "None assigned"
         elapsed = str(self.elapsed if self.started is not None else 0)
-        shared = (self.exit_code, "0:0", str(self.submitted), started, ended, elapsed)
-        job = (self.id, self.id.split("_")[0], "test", self.user, self.state, *shared, str(self.limit_min))
-        rows = US.join((*job, "4", "1", "", "02:26.000", "4G", "", "cpu=4", "", "", "", node, self.name)) + "\n"
+        shared = (self.exit_code, str(self.submitted), started, ended, elapsed)
+        job = (self.id, self.user, self.state, *shared, str(self.limit_min))
+        rows = US.join((*job, "4", "1", "", "02:26.000", "4G", "", "cpu=4", "", "", "", node, self.name, "\n"))
         if self.started is None or not self.steps:
             return rows
-        step = (f"{self.id}.batch", self.id.split("_")[0], "test", "", self.state, *shared, "")
+        step = (f"{self.id}.batch", "", self.state, *shared, "")
         usage = "cpu=00:02:26,mem=1572864K"
         used = ("4", "1", "1", "02:26.000", "", "1572864K", "", usage, usage, "")
-        return rows + US.join((*step, *used, node, "batch")) + "\n"
+        return rows + US.join((*step, *used, node, "batch", "\n"))
 
 
 class FakeSlurm:
@@ -146,7 +150,7 @@ class FakeSlurm:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.bin = directory / "bin"
-        for folder in ("bin", "seff", "refused", "ids", "queue", "ends"):
+        for folder in ("bin", "seff", "refused", "ids", "queue", "ends", "jobs"):
             (directory / folder).mkdir(parents=True)
         for tool in TOOLS:
             (self.bin / tool).symlink_to(str(shutil.which(tool)))
@@ -173,7 +177,9 @@ class FakeSlurm:
         jobs = list(jobs)
         self.answer("squeue", "".join(job.queue_row() for job in jobs if job.queued))
         self.answer("sacct", "".join(job.account_rows() for job in jobs if job.accounted))
-        self.answer("places", "".join(job.place() for job in jobs if job.queued))
+        for number in {job.id.partition("_")[0] for job in jobs}:
+            of_number = (job.details() for job in jobs if job.queued and job.id.partition("_")[0] == number)
+            self._write(f"jobs/{number}", "".join(of_number))
 
     def measure(self, job: Job) -> None:
         """Give seff figures of this job."""
@@ -221,7 +227,7 @@ class FakeSlurm:
     def start(self, job_id: str) -> None:
         """Start an accepted job."""
         row = (self.directory / "queue" / job_id).read_text().split(US)
-        row[2], row[4], row[8], row[11] = "RUNNING", row[3], "None", "n1"
+        row[1], row[3], row[7], row[8] = "RUNNING", row[2], "None", "n1"
         self._write(f"queue/{job_id}", US.join(row))
 
     def _write(self, name: str, text: str | bytes) -> None:

@@ -169,6 +169,14 @@ def crowd(number: int, work: Callable[[int], object]) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
+def lives(pid: int | str) -> bool:
+    """Whether the process runs; one that was killed and not reaped yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def wait_until(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
     """Wait until the condition is true; fail after that time."""
     deadline = time.monotonic() + within_s

@@ -1,4 +1,4 @@
-"""Runs evalmon in a terminal, as a person has it: of a given size, with Ctrl-C for all that runs in it."""
+"""Runs evalmon in a terminal of a given size, with Ctrl-C for every process in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
 class Terminal:
-    """One evalmon command in a terminal of its own; `text` is all that it has shown so far."""
+    """One evalmon command in its own terminal; `text` is everything that it has shown so far."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Terminal:
         columns: int = 100,
         stdout: Path | None = None,
     ) -> None:
-        """`stdout`: where that goes instead of to the terminal."""
+        """`stdout`: a file for it instead of the terminal."""
         self.text = ""
         self._ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -45,7 +45,7 @@ class Terminal:
         os.close(its)
 
     def shows(self, text: str | Callable[[], bool], *, within_s: float = 60.0) -> bool:
-        """Whether it shows that text, or the call says so, by then."""
+        """Whether it shows that text, or the call returns True, by then."""
         until = time.monotonic() + within_s
 
         def is_there() -> bool:
@@ -58,7 +58,7 @@ class Terminal:
         return True
 
     def press_ctrl_c(self) -> None:
-        """As somebody does who sits there."""
+        """Type as a person would."""
         os.write(self._ours, b"\x03")
 
     def end(self, *, within_s: float = 60.0) -> int:
@@ -74,11 +74,11 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """What it has shown, without colours and movements of the cursor."""
+        """What it has shown, without colours and cursor movements."""
         return [line.rstrip() for line in _SEQUENCE.sub("", self.text).replace("\r", "").splitlines()]
 
     def _read(self) -> bool:
-        with contextlib.suppress(OSError):  # EIO: nobody has it open any more
+        with contextlib.suppress(OSError):  # EIO: no process has it open any more
             if select.select([self._ours], [], [], 0.05)[0]:
                 data = os.read(self._ours, 1 << 16)
                 self.text += data.decode(errors="replace")

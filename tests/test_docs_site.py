@@ -1,4 +1,4 @@
-"""The documentation as a site (`scripts/docs --site`), opened from the disk in a real Chromium."""
+"""Tests the documentation's site (`scripts/docs --site`), opened from the disk in a real Chromium."""
 
 from __future__ import annotations
 

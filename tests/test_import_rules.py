@@ -16,6 +16,7 @@ LINT = "import sys; from importlinter.cli import lint_imports_command; lint_impo
 
 FORBIDDEN = {
     "errors": "words.states",
+    "progress_bar": "words.states",
     "words": "files.replace",
     "files": "tracking.fold",
     "evidence": "settings",

@@ -1,4 +1,4 @@
-"""Commands that take long show how far they are: in a terminal, on stderr, from half a second on."""
+"""Tests that long commands show their progress: in a terminal, on stderr, after half a second."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_a_slow_submission_shows_a_bar_and_its_answer_is_the_same(exp: Exp) -> N
     assert (exp.root / "answer").read_text().count("submitted r1/") == COUNT
 
 
-def test_a_dry_run_shows_one_for_each_question_to_slurm(exp: Exp) -> None:
+def test_a_dry_run_shows_a_bar_for_its_queries_to_slurm(exp: Exp) -> None:
     for number, path in enumerate(sorted((exp.root / "r1" / "eval").iterdir())):
         path.write_text(f"#!/bin/sh\n#SBATCH --time={number + 1}\ntrue\n")
     exp.slurm.before("sbatch", "sleep 0.2\n")
     assert f" {COUNT - 1}/{COUNT}" in shown(exp, "submit", ".", "--dry-run")
 
 
-def test_a_report_shows_one_for_each_seff_and_metrics_too(exp: Exp) -> None:
+def test_report_and_metrics_show_a_bar_for_their_seff_queries(exp: Exp) -> None:
     exp.register(**{f"r1_e{number}": str(number) for number in range(10, 20)})
     jobs = [ended(str(number)) for number in range(10, 20)]
     exp.slurm.show(jobs)
@@ -60,7 +60,7 @@ def test_a_report_shows_one_for_each_seff_and_metrics_too(exp: Exp) -> None:
 
 
 @pytest.mark.parametrize("case", ["a pipe", "a dumb terminal"])
-def test_otherwise_nothing_is_shown(exp: Exp, case: str) -> None:
+def test_otherwise_no_bar_is_shown(exp: Exp, case: str) -> None:
     exp.slurm.before("sbatch", "sleep 0.2\n")
     if case == "a pipe":
         argv = [sys.executable, "-m", "evalmon_agent", "submit", "."]
@@ -70,7 +70,7 @@ def test_otherwise_nothing_is_shown(exp: Exp, case: str) -> None:
         assert shown(exp, "submit", ".", TERM="dumb") == ""
 
 
-def test_a_quick_command_imports_nothing_for_it(exp: Exp) -> None:
+def test_a_quick_command_imports_nothing_for_the_bar(exp: Exp) -> None:
     exp.register(r1_a="11")
     exp.slurm.show([])
     words = ["-X", "importtime", "-m", "evalmon_agent", "status", "."]

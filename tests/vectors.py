@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evalmon_agent.slurm.sacct import FIELDS
+from evalmon_agent.words import durations
+
 FIELD = Path(os.environ.get("EVALMON_TEST_VECTORS") or Path(__file__).resolve().parents[2] / "shared" / "vectors")
 OWN = Path(__file__).with_name("slurm") / "samples"
 # Right after the end, from inside the job, never started, truncated: reports that must not be accepted.
@@ -59,6 +62,31 @@ def sacct_samples() -> list[Sample]:
         expected = None if re.match(r"19|2[579]|3", path.stem) else found["expected"]
         samples.append(Sample(path.stem, printed, expected, found["columns"], delimiter))
     return samples
+
+
+def sacct_rows(sample: Sample) -> list[dict[str, str]]:
+    """Its rows as the columns that evalmon asks for; those that it lacks are empty. None where it has no ids."""
+    lines = sample.printed.split("\n")
+    columns = sample.columns or lines.pop(0).split(sample.delimiter)
+    rows, begun = [], ""
+    for line in lines if "JobID" in columns else ():
+        begun += f"\n{line}" if begun else line
+        cells = begun.split(sample.delimiter)
+        if len(cells) >= len(columns):
+            rows.append(_raw(dict(zip(columns, cells, strict=False))))
+            begun = ""
+    return rows
+
+
+def _raw(row: dict[str, str]) -> dict[str, str]:
+    elapsed_s = durations.parse(row.get("Elapsed", ""))
+    limit_s = durations.parse(row.get("Timelimit", ""))
+    return {
+        **dict.fromkeys(FIELDS, ""),
+        "ElapsedRaw": "" if elapsed_s is None else f"{elapsed_s:.0f}",
+        "TimelimitRaw": "" if limit_s is None else f"{limit_s / 60:.0f}",
+        **row,
+    }
 
 
 def _own(path: Path) -> Sample:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from evalmon_agent.errors import UsageError
+from evalmon_agent.words.printable import printable
 
 RUN_HELP = """\
 Usage: evalmon run [OPTIONS] [--] CMD...
@@ -57,7 +58,7 @@ _A_DAY_S = 86400
 
 @dataclass(slots=True)
 class Arguments:
-    """The options of `run`, `hook` or `sample`, and the command behind them. None: not given, or given empty."""
+    """The options of `run`, `hook` or `sample`, and the command behind them. None: not given."""
 
     name: str | None = None
     output_dir: str | None = None
@@ -76,14 +77,15 @@ def parse_run(argv: list[str]) -> Arguments:
     Raises:
         UsageError: an unknown option, a missing or unusable value, no command.
     """
-    parser = _Parser("run")
-    for option in ("--name", "--output-dir", "--dir", "--experiment-id", "--token"):
-        parser.add_text(option)
-    parser.add_interval("--sample-interval")
-    parser.add_argument("--script", dest="is_script", action="store_true", default=argparse.SUPPRESS)
-    arguments = parser.parse(argv)
+    parser = _Parser("run", "--name", "--output-dir", "--dir", "--experiment-id", "--token")
+    parser.add_argument("--sample-interval", dest="sample_interval_s", type=_seconds)
+    parser.add_argument("--script", dest="is_script", action="store_true")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args(argv, Arguments())
+    if arguments.command[:1] == ["--"]:
+        arguments.command.pop(0)
     if not arguments.command and not arguments.wants_help:
-        raise UsageError("evalmon run: no command given; see evalmon run --help")
+        parser.error("no command given")
     return arguments
 
 
@@ -93,10 +95,7 @@ def parse_hook(argv: list[str]) -> Arguments:
     Raises:
         UsageError: an unknown option, a missing value, a further word.
     """
-    parser = _Parser("hook")
-    parser.add_text("--name")
-    parser.add_text("--output-dir")
-    return parser.parse_options_only(argv)
+    return _Parser("hook", "--name", "--output-dir").parse_args(argv, Arguments())
 
 
 def parse_sample(argv: list[str]) -> Arguments:
@@ -105,60 +104,32 @@ def parse_sample(argv: list[str]) -> Arguments:
     Raises:
         UsageError: an unknown option, a missing or unusable value, a further word.
     """
-    parser = _Parser("sample")
-    parser.add_text("--output-dir")
-    parser.add_interval("--interval")
-    arguments = parser.parse_options_only(argv)
+    parser = _Parser("sample", "--output-dir")
+    parser.add_argument("--interval", dest="sample_interval_s", type=_seconds)
+    arguments = parser.parse_args(argv, Arguments())
     if not arguments.output_dir and not arguments.wants_help:
-        raise UsageError("evalmon sample: --output-dir is missing; see evalmon sample --help")
+        parser.error("--output-dir is missing")
     return arguments
 
 
 class _Parser(argparse.ArgumentParser):
-    """Fills `Arguments`; an option that is not given leaves its default there."""
+    """Raises UsageError where argparse would print and exit."""
 
-    def __init__(self, program: str) -> None:
-        super().__init__(f"evalmon {program}", add_help=False, allow_abbrev=False, exit_on_error=False)
-        self.add_argument("-h", "--help", dest="wants_help", action="store_true", default=argparse.SUPPRESS)
-        self.add_argument("command", nargs=argparse.REMAINDER)
+    def __init__(self, command: str, *options: str) -> None:
+        super().__init__(f"evalmon {command}", add_help=False, allow_abbrev=False)
+        self.add_argument("-h", "--help", dest="wants_help", action="store_true")
+        for option in options:
+            self.add_argument(option)
 
-    def add_text(self, option: str) -> None:
-        self.add_argument(option, type=lambda text: text or None, default=argparse.SUPPRESS)
-
-    def add_interval(self, option: str) -> None:
-        seconds = _seconds(f"{self.prog}: {option}")
-        self.add_argument(option, dest="sample_interval_s", type=seconds, default=argparse.SUPPRESS)
-
-    def parse(self, argv: list[str]) -> Arguments:
-        try:
-            arguments, unknown = self.parse_known_args(argv, Arguments())
-        except argparse.ArgumentError as error:
-            is_flag = "ignored explicit" in error.message
-            trouble = f"unknown option {error.argument_name!r}" if is_flag else f"{error.argument_name} needs a value"
-            raise UsageError(f"{self.prog}: {trouble}; see {self.prog} --help") from None
-        if unknown:
-            raise UsageError(f"{self.prog}: unknown option {unknown[0].partition('=')[0]!r}; see {self.prog} --help")
-        if arguments.command[:1] == ["--"]:
-            arguments.command.pop(0)
-        return arguments
-
-    def parse_options_only(self, argv: list[str]) -> Arguments:
-        arguments = self.parse(argv)
-        if arguments.command:
-            raise UsageError(f"{self.prog}: unexpected word {arguments.command[0]!r}; see {self.prog} --help")
-        return arguments
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(printable(f"{self.prog}: {message}; see {self.prog} --help"))
 
 
-def _seconds(what: str) -> Callable[[str], float | None]:
-    def parse(text: str) -> float | None:
-        if not text:
-            return None
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not 1 <= seconds <= _A_DAY_S:
-            raise UsageError(f"{what} is {text!r}; give seconds, from 1 to 86400")
-        return seconds
-
-    return parse
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= _A_DAY_S:
+        raise argparse.ArgumentTypeError(f"{text} is not within 1 and 86400 seconds")
+    return seconds

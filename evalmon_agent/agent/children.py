@@ -8,141 +8,108 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import NoReturn
 
 from .arguments import Arguments
 from .job import Job
 from .report import Run
-from .sampling.sampler_status import SamplerStatus, StatusPage
-from .witness.board import Board
+from .shared_memory import SharedMemory
+from .signals import ChildProcess
 
 _END_WITHIN_S = 0.5
+_STATUS_BYTES = 64 * 1024
 
 # The exit status of a report's writer that failed without an errno; higher than any.
 _NO_ERRNO = 255
 
 
-class _Child:
-    """A process of evalmon beside the command; `_pid` is 0 while there is none."""
-
-    _pid = 0
-
-    def check(self) -> None:
-        """Note whether it has ended since the last check."""
-        if self._pid:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            if pid:
-                self._pid = 0
-                self._ended(status)
-
-    def _wait(self, deadline: float) -> None:
-        """Wait until it has ended, or until then (monotonic)."""
-        self.check()
-        while self._pid and (left := deadline - time.monotonic()) > 0:
-            signal.sigtimedwait({signal.SIGCHLD}, left)
-            self.check()
-
-    def _ended(self, status: int) -> None:
-        """It ended with this wait status."""
-        raise NotImplementedError
-
-
-class SamplerProcess(_Child):
+class SamplerProcess(ChildProcess):
     """The sampler's process: a fork of this one, which takes 1 ms where a second interpreter takes 30."""
 
     def __init__(self, options: Arguments, *, is_in_job: bool) -> None:
         """Starts nothing yet."""
         self._options = options
         self._is_in_job = is_in_job
-        self._why_not = ""
-        self._our_end = -1
-        self._page: StatusPage | None = None
-        self._board: Board | None = None
+        self._status: SharedMemory | None = None
+        self._observed: SharedMemory | None = None
+        self.trouble = ""
+        """Why it did not sample, or ended."""
 
     def start(self) -> None:
         """Fork it, if it has an output directory; never raises."""
         # Outside of a job, an EVALMON_OUTPUT_DIR is somebody else's.
         directory = self._options.output_dir or (os.environ.get("EVALMON_OUTPUT_DIR") if self._is_in_job else None)
         if not directory:
-            self._why_not = "neither --output-dir nor EVALMON_OUTPUT_DIR says where to"
+            self.trouble = "neither --output-dir nor EVALMON_OUTPUT_DIR says where to"
         elif self._is_in_job and os.environ.get("SLURM_LOCALID", "0") != "0":
-            self._why_not = "the first task of this step on this node does that"
+            self.trouble = "the first task of this step on this node does that"
         else:
             try:
                 self._fork(os.path.abspath(directory))
             except Exception as error:  # noqa: BLE001 (nothing of the sampler's may disturb the rest of us)
-                self._why_not = f"{type(error).__name__}: {error}"
+                self.trouble = f"{type(error).__name__}: {error}"
 
     def finish(self) -> None:
         """End it within half a second; its `status` is complete afterwards."""
         if not self._pid:
             return
         os.kill(self._pid, signal.SIGTERM)
-        self._wait(time.monotonic() + _END_WITHIN_S)
+        self.wait(time.monotonic() + _END_WITHIN_S)
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
 
     def status(self) -> bytes:
-        """As sampler_status.parse reads it; or why there is none."""
-        lines = self._page.content() if self._page is not None else b""
-        if self._why_not:
-            lines += f"{'ended' if lines else 'not_sampled'} {self._why_not}\n".encode()
-        return lines
+        """SamplerStatus.entry as JSON; empty if it has said nothing."""
+        return self._status.get() if self._status is not None else b""
 
     def observed_evals(self) -> bytes:
         """The eval programs that it saw, as JSON; empty if it has reported nothing."""
-        return self._board.get() if self._board is not None else b""
+        return self._observed.get() if self._observed is not None else b""
 
     @property
     def report_requests(self) -> int:
         """A counter that it increases when what it saw should be reported at once."""
-        return self._board.requests if self._board is not None else 0
+        return self._observed.requests if self._observed is not None else 0
 
     def _ended(self, status: int) -> None:
         if os.WIFSIGNALED(status):
             is_told = os.WTERMSIG(status) == signal.SIGTERM
-            self._why_not = "it was over too soon" if is_told else f"killed by signal {os.WTERMSIG(status)}"
+            self.trouble = "it was over too soon" if is_told else f"killed by signal {os.WTERMSIG(status)}"
 
     def _fork(self, directory: str) -> None:
-        self._page = StatusPage()
-        self._board = Board() if self._is_in_job else None
-        parent_pipe, self._our_end = os.pipe()
+        status, observed = SharedMemory(_STATUS_BYTES), SharedMemory()
+        self._status, self._observed = status, observed
         run = os.getpid()
         self._pid = os.fork()
         if not self._pid:
-            self._live(directory, parent_pipe, run)
-        os.close(parent_pipe)
+            self._live(directory, run, status, observed)
 
-    def _live(self, directory: str, parent_pipe: int, run: int) -> NoReturn:
+    def _live(self, directory: str, run: int, status: SharedMemory, observed: SharedMemory) -> NoReturn:
         """The sampler's life, in its own process."""
         try:
             # Told to end before there is anything to lose, it just dies.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             import gc  # noqa: PLC0415 (only here)
 
-            gc.freeze()  # descriptors shared with `run` stay shared
-            _keep_only(parent_pipe)
+            gc.freeze()  # memory shared with `run` stays shared
+            _close_descriptors()
             from .sampling import sampler  # noqa: PLC0415 (only here)
             from .witness.witness import Witness  # noqa: PLC0415 (only here)
 
             environ = dict(os.environ)
-            board = self._board
+            witness = Witness(environ, observed, wake_run=lambda: _wake(run)) if self._is_in_job else None
             sampler.run(
                 directory,
                 interval_s=self._options.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
                 environ=environ,
-                root=run,
-                parent_pipe=parent_pipe,
-                show=self._show,
+                parent=run,
+                show=lambda sampler_status: sampler_status.show(status),
                 script=self._options.command[0] if self._options.is_script else None,
-                witness=None if board is None else Witness(environ, board, wake_run=lambda: _wake(run)),
+                witness=witness,
             )
         finally:
             os._exit(0)
-
-    def _show(self, status: SamplerStatus) -> None:
-        if self._page is not None:
-            self._page.show(status)
 
 
 def _wake(run: int) -> None:
@@ -151,17 +118,15 @@ def _wake(run: int) -> None:
         os.kill(run, signal.SIGCHLD)
 
 
-def _keep_only(parent_pipe: int) -> None:
-    """Close all of `run`'s descriptors but the standard three, which lead to /dev/null, and this pipe."""
+def _close_descriptors() -> None:
+    """Close all of `run`'s descriptors but the standard three, which lead to /dev/null."""
     for descriptor in map(int, os.listdir("/proc/self/fd")):
-        try:
-            if descriptor > 2 and descriptor != parent_pipe:
+        if descriptor > 2:
+            with suppress(OSError):  # the listing's own
                 os.close(descriptor)
-        except OSError:
-            pass  # the listing's own
 
 
-class ReportProcess(_Child):
+class ReportProcess(ChildProcess):
     """Reports the start at once, and the end when told, by short-lived processes.
 
     A process and not a thread: on a file system that hangs, a thread sits in the kernel where not even SIGKILL
@@ -212,13 +177,13 @@ class ReportProcess(_Child):
         if self._pid:
             # Ends its pauses; what it is writing it writes to the end.
             os.kill(self._pid, signal.SIGTERM)
-            self._wait(deadline - within_s / 2)
+            self.wait(deadline - within_s / 2)
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
             self._notes.append(f"{self._unwritten}: it took too long")
         if self._job is not None:
             self._fork(run)
-            self._wait(deadline)
+            self.wait(deadline)
 
     def _ended(self, status: int) -> None:
         if not status:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard, overload
 
 from .job import Job
 
@@ -17,7 +17,7 @@ SCHEMA = 1
 _COMMANDS_AT_MOST = 1000
 
 # Nor must one whose evals are many, or a job that is requeued again and again.
-_PROGRAMS_BYTES_AT_MOST = 512 * 1024
+_PROGRAMS_AT_MOST = 400
 _ATTEMPTS_WITH_PROGRAMS = 5
 
 # Two runs with these alike belong to one incarnation of the job; a requeue, or a later job with a recycled
@@ -37,14 +37,16 @@ class Run:
     exit_code: int | None = None
     signal: int | None = None
     sampler_status: bytes = b""
-    """As sampling.sampler_status.parse reads it; empty while the command runs."""
+    """JSON of SamplerStatus.entry; empty while the command runs, and if the sampler said nothing."""
+    sampler_trouble: str = ""
+    """Why there was no sampler, or how it ended other than by itself."""
     observed_evals: bytes = b""
     """JSON of `witness` and `programs`, see witness.py; empty if nothing looked."""
 
     def command(self) -> dict[str, Any]:
         """The entry in `commands`: the program's name and never its arguments, which may hold secrets."""
         return {
-            "program": printable(self.program.rpartition("/")[2]),
+            "program": without_surrogates(self.program.rpartition("/")[2]),
             "pid": self.pid,
             "started_at": self.started_at,
             **self.end(),
@@ -66,7 +68,7 @@ def new_report(job: Job, *, job_id: str, uid: int) -> dict[str, Any]:
         "schema": SCHEMA,
         "job_id": job_id,
         "raw_id": job.raw_id,
-        "cluster": printable(job.cluster),
+        "cluster": without_surrogates(job.cluster),
         "name": None,
         "job_name": None,
         "uid": uid,
@@ -74,7 +76,7 @@ def new_report(job: Job, *, job_id: str, uid: int) -> dict[str, Any]:
     }
 
 
-def is_report(value: object) -> bool:
+def is_report(value: object) -> TypeGuard[dict[str, Any]]:
     """Whether this has the shape of a report, of this or a newer schema."""
     if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
         return False
@@ -118,13 +120,9 @@ def enter(
 def _enter_programs(attempts: list[dict[str, Any]], entry: dict[str, Any], programs: list[dict[str, Any]]) -> None:
     """Enter each program once: several runs of one job may have seen it."""
     by_process = {_process_of(program): program for program in (*entry.get("programs", ()), *programs)}
-    kept, size = [], 0
-    for program in reversed(by_process.values()):
-        size += len(repr(program))
-        if size <= _PROGRAMS_BYTES_AT_MOST:
-            kept.append(program)
-    entry["programs"] = kept[::-1]
-    entry["programs_left_out"] = entry.get("programs_left_out", 0) + len(by_process) - len(kept)
+    entry["programs"] = list(by_process.values())[-_PROGRAMS_AT_MOST:]
+    left_out = max(len(by_process) - _PROGRAMS_AT_MOST, 0)
+    entry["programs_left_out"] = entry.get("programs_left_out", 0) + left_out
     for earlier in attempts[:-_ATTEMPTS_WITH_PROGRAMS]:
         earlier.pop("programs", None)
 
@@ -154,6 +152,19 @@ def _with_command(commands: list[dict[str, Any]], command: dict[str, Any]) -> li
     return [*commands, command][-_COMMANDS_AT_MOST:]
 
 
-def printable(text: str | None) -> str | None:
+@overload
+def without_surrogates(text: str) -> str: ...
+@overload
+def without_surrogates(text: None) -> None: ...
+def without_surrogates(text: str | None) -> str | None:
     """The text with U+FFFD for bytes that are not UTF-8 (lone surrogates), which strict readers refuse."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def sampler_notes(entry: dict[str, Any]) -> list[str]:
+    """The problems for the report's notes; having no GPU is not a problem."""
+    notes = [f"sampler: {trouble}" for trouble in entry["troubles"]]
+    ended = entry.get("ended", "")
+    if not entry.get("not_sampled") and ended != "SIGTERM":
+        notes.append(f"sampler: {ended or 'ended without a word'}")
+    return notes

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import math
 import os
 import signal
 import stat
@@ -24,8 +23,7 @@ from evalmon_agent.files.replace import replace_atomically
 
 from .arguments import Arguments
 from .job import Job
-from .report import SCHEMA, Run, enter, is_report, new_report, printable
-from .sampling import sampler_status
+from .report import SCHEMA, Run, enter, is_report, new_report, sampler_notes, without_surrogates
 
 # A start is worth telling late.
 _RETRY_START_S = 30.0
@@ -46,7 +44,7 @@ def write_report(options: Arguments, job: Job | None, run: Run, *, notes: list[s
     """Write what `run` knows; retry until it is written, or SIGTERM arrives, or the parent is gone.
 
     Returns:
-        0 (written, or there is no place to write to, which `stderr` is told), or the errno of the last
+        0 (written, or there is no place to write to: `stderr` gets a line that says so), or the errno of the last
         failure.
     """
     monitor = options.dir or os.environ.get("EVALMON_DIR") or None
@@ -75,12 +73,12 @@ def _error_of_writing(options: Arguments, job: Job, run: Run, *, monitor: str, n
             if report is not None and report.get("raw_id") != job.raw_id:
                 job_id, file, report = str(job.raw_id), job.spare_file, jobs.load(job.spare_file)
             report = report or new_report(job, job_id=job_id, uid=os.getuid())
-            report["name"] = printable(options.name or os.environ.get("EVALMON_NAME")) or report.get("name")
-            report["job_name"] = printable(os.environ.get("SLURM_JOB_NAME")) or report.get("job_name")
+            report["name"] = without_surrogates(options.name or os.environ.get("EVALMON_NAME")) or report.get("name")
+            report["job_name"] = without_surrogates(os.environ.get("SLURM_JOB_NAME")) or report.get("job_name")
             attempt = _attempt(options, job)
-            if run.sampler_status:
-                attempt["sampler"] = sampler = sampler_status.parse(run.sampler_status)
-                notes += [note for note in sampler_status.notes_of(sampler) if note not in notes]
+            if run.sampler_status or run.sampler_trouble:
+                attempt["sampler"] = sampler = _sampler(run)
+                notes += [note for note in sampler_notes(sampler) if note not in notes]
             observed = json.loads(run.observed_evals) if run.observed_evals else {}
             enter(report, attempt, run, notes=notes, observed=observed)
             jobs.save(file, report)
@@ -91,18 +89,25 @@ def _error_of_writing(options: Arguments, job: Job, run: Run, *, monitor: str, n
     return None
 
 
+def _sampler(run: Run) -> dict[str, Any]:
+    if not run.sampler_status:
+        return {"not_sampled": run.sampler_trouble, "troubles": []}
+    entry: dict[str, Any] = json.loads(run.sampler_status)
+    return entry | {"ended": run.sampler_trouble} if run.sampler_trouble else entry
+
+
 def _attempt(options: Arguments, job: Job) -> dict[str, Any]:
     output_dir = options.output_dir or os.environ.get("EVALMON_OUTPUT_DIR")
     return {
         "restart": job.restart,
-        "token": printable(options.token),
+        "token": without_surrogates(options.token),
         "host": os.uname().nodename,
         "boot_id": _boot_id(),
-        "node": printable(os.environ.get("SLURMD_NODENAME")),
+        "node": without_surrogates(os.environ.get("SLURMD_NODENAME")),
         "nodes": job.nodes,
         "time_limit_end": job.time_limit_end,
-        "output_dir": printable(os.path.abspath(output_dir) if output_dir else None),
-        "interpreter": printable(sys.executable),
+        "output_dir": without_surrogates(os.path.abspath(output_dir) if output_dir else None),
+        "interpreter": without_surrogates(sys.executable),
         "scope": job.scope,
     }
 
@@ -126,8 +131,8 @@ def find_monitor_directory(environ: Mapping[str, str]) -> str | None:
     starts = [environ.get("SLURM_SUBMIT_DIR", "")]
     with suppress(OSError):  # it is gone
         starts.append(os.getcwd())
-    found = (nearest_experiment(start) for start in starts if os.path.isabs(start))
-    return next((os.path.join(root, "evalmon") for root in found if root is not None), None)
+    experiments = (nearest_experiment(start) for start in starts if os.path.isabs(start))
+    return next((os.path.join(experiment, "evalmon") for experiment in experiments if experiment is not None), None)
 
 
 def nearest_experiment(start: str) -> str | None:
@@ -147,14 +152,14 @@ def is_experiment(directory: str) -> bool:
 
 def _is_marked(directory: str) -> bool:
     """Whether there is an evalmon.yaml: a regular file of this user or root, or a link of theirs to one."""
-    path, ours = os.path.join(directory, "evalmon.yaml"), {os.getuid(), 0}
+    path, owners = os.path.join(directory, "evalmon.yaml"), {os.getuid(), 0}
     try:
         status = os.lstat(path)
-        if stat.S_ISLNK(status.st_mode) and status.st_uid in ours:
+        if stat.S_ISLNK(status.st_mode) and status.st_uid in owners:
             status = os.stat(path)
     except OSError:
         return False
-    return stat.S_ISREG(status.st_mode) and status.st_uid in ours
+    return stat.S_ISREG(status.st_mode) and status.st_uid in owners
 
 
 class JobsDirectory:
@@ -214,11 +219,12 @@ class JobsDirectory:
             data = self._read(name)
         except FileNotFoundError:
             return None
-        report = _parsed(data) if data is not None else None
-        if report is None:
+        report: object = _from_json(data) if data is not None else None
+        if not is_report(report):
             aside = f"{name}.corrupt-{int(time.time())}"
             os.rename(name, aside, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-        elif report["schema"] > SCHEMA:
+            return None
+        if report["schema"] > SCHEMA:
             raise NotOursError(f"{name} has schema {report['schema']}")
         return report
 
@@ -240,24 +246,14 @@ class JobsDirectory:
         replace_atomically(name, data, dir_fd=self._descriptor)
 
 
-def _parsed(data: bytes) -> dict[str, Any] | None:
+def _from_json(data: bytes) -> Any:
+    """The value; None if it is none, or not UTF-8, or has a number that JSON does not have."""
     try:
-        report = _from_json(data)
+        value = json.loads(data.decode())
+        json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
         return None
-    return report if is_report(report) else None
-
-
-def _from_json(data: bytes) -> Any:
-    """ValueError or RecursionError: it is none, or not UTF-8, or has a number that JSON does not have."""
-    return json.loads(data.decode(), parse_float=_finite, parse_constant=_finite)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
+    return value
 
 
 def _make(path: str, *, dir_fd: int | None) -> None:
@@ -273,8 +269,6 @@ def _id_in(directory: int) -> str | None:
         return None
     try:
         identity = _from_json(os.read(descriptor, _IDENTITY_BYTES_AT_MOST))
-    except (ValueError, RecursionError):
-        return None
     finally:
         os.close(descriptor)
     return identity.get("id") if isinstance(identity, dict) else None
@@ -285,5 +279,5 @@ def _open_ours(path: str, *, dir_fd: int | None) -> int:
     status = os.fstat(descriptor)
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
         os.close(descriptor)
-        raise NotOursError(f"{path} is not ours alone to write")
+        raise NotOursError(f"{path} is not writable by this user alone")
     return descriptor

@@ -94,7 +94,8 @@ def _accompany(run: Run, report: ReportProcess, sampler: SamplerProcess, *, grou
         probe.end()
         deadline = time.monotonic() + _LEAVE_WITHIN_S
         sampler.finish()
-        run.sampler_status, run.observed_evals = sampler.status(), sampler.observed_evals()
+        run.sampler_status, run.sampler_trouble = sampler.status(), sampler.trouble
+        run.observed_evals = sampler.observed_evals()
         report.finish(run, within_s=deadline - time.monotonic())
     except Exception:  # noqa: BLE001 (evalmon must not change the command's end)
         if status is None:

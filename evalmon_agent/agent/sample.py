@@ -6,7 +6,6 @@ It ends with its parent or on a signal, so a script that starts it in the backgr
 from __future__ import annotations
 
 import os
-import signal
 from typing import NoReturn
 
 from evalmon_agent.errors import BUG, UsageError, status_of
@@ -14,8 +13,6 @@ from evalmon_agent.errors import BUG, UsageError, status_of
 from . import arguments, signals
 from .sampling import sampler
 from .sampling.sampler_status import SamplerStatus
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str]) -> NoReturn:
@@ -40,16 +37,8 @@ def main(argv: list[str]) -> NoReturn:
 
 def _sample(directory: str, interval_s: float) -> None:
     signals.hold_back()
-    messages = _Messages()
-    _end_with_the_parent()
-    sampler.run(
-        directory,
-        interval_s=interval_s,
-        environ=dict(os.environ),
-        root=os.getppid(),
-        parent_pipe=-1,
-        show=messages.show,
-    )
+    show = _Messages().show
+    sampler.run(directory, interval_s=interval_s, environ=dict(os.environ), parent=os.getppid(), show=show)
 
 
 class _Messages:
@@ -65,21 +54,11 @@ class _Messages:
         """Print the messages as soon as there are any."""
         why_not = status.texts.get("no_gpu_file")
         is_settled = bool(why_not or status.counts["gpus"] or status.texts.get("ended"))
-        if self._stderr >= 0 and is_settled:
+        if is_settled and self._stderr >= 0:
+            stderr, self._stderr = self._stderr, -1
             lines = [f"no gpu_metrics.csv: {why_not}"] if why_not else []
             if status.counts["dropped_rows"]:
                 lines += [f"{trouble}; tried again later" for trouble in status.troubles]
             for line in lines:
-                os.write(self._stderr, f"evalmon sample: {line}\n".encode(errors="backslashreplace"))
-            os.close(self._stderr)
-            self._stderr = -1
-
-
-def _end_with_the_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies; Wakeup also checks for that, but later."""
-    try:
-        import ctypes  # noqa: PLC0415 (3 ms, only here)
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    except (ImportError, OSError, AttributeError):
-        pass  # looked for is good enough
+                os.write(stderr, f"evalmon sample: {line}\n".encode(errors="backslashreplace"))
+            os.close(stderr)

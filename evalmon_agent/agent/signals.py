@@ -11,7 +11,7 @@ import resource
 import signal
 import time
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 EVERY = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
@@ -28,11 +28,29 @@ _PROBE_PROGRAM = "/bin/cat"
 _PROBES_AT_MOST = 1000
 
 
-class ChildProcess(Protocol):
-    """A process of evalmon beside the command."""
+class ChildProcess:
+    """A process of evalmon beside the command; `_pid` is 0 while there is none."""
+
+    _pid = 0
 
     def check(self) -> None:
-        """Check whether it has ended."""
+        """Note whether it has ended since the last check."""
+        if self._pid:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self._pid = 0
+                self._ended(status)
+
+    def wait(self, deadline: float) -> None:
+        """Wait until it has ended, or until then (monotonic)."""
+        self.check()
+        while self._pid and (left := deadline - time.monotonic()) > 0:
+            signal.sigtimedwait({signal.SIGCHLD}, left)
+            self.check()
+
+    def _ended(self, status: int) -> None:
+        """It ended with this wait status."""
+        raise NotImplementedError
 
 
 def hold_back() -> set[int]:
@@ -108,7 +126,7 @@ def _has_terminal() -> bool:
     return True
 
 
-class BroadcastProbe:
+class BroadcastProbe(ChildProcess):
     """A tiny process that a signal sent to all processes kills, which shows that it was sent; a dead one is replaced.
 
     It is `cat`, blocked on a pipe that only we hold: it ends by itself when we do, whatever kills us. Signals
@@ -122,7 +140,6 @@ class BroadcastProbe:
         self.group = group or os.getpgrp()
         self._join: dict[str, Any] = {"setpgroup": group} if group else {}
         self._deaths_s: dict[int, float] = {}
-        self._pid = 0
         self._left = _PROBES_AT_MOST
         self._pipe = -1
         self._start()

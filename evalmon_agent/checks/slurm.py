@@ -1,15 +1,21 @@
-"""Checks Slurm: its programs and their version, whether it answers, and what its partitions allow."""
+"""Checks Slurm (programs, version, answers, partitions), and whether its jobs can start evalmon."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
+import evalmon_agent
 from evalmon_agent.checks.finding import Finding, ok, problem, warning
 from evalmon_agent.errors import SlurmUnavailableError
+from evalmon_agent.experiment.experiment_lock import mount_at
+from evalmon_agent.files.mounts import Mount, is_of_one_machine, is_shared
 from evalmon_agent.settings import MonitorJobSettings, Settings
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.commands import run
 from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
 from evalmon_agent.submission.monitor_script import cut_time
@@ -31,6 +37,10 @@ _USEFUL: Mapping[str, str] = {
 _SOME_JOB = JobId("1")
 _WITHOUT_ACCOUNTING = "a job's end is then what squeue and the job itself say, and figures are each job's own"
 _SHORT_MEMORY_S = 120.0
+
+_INTERPRETER = "interpreter"
+_START_TIMEOUT_S = 20.0
+_ALL_THAT_JOBS_IMPORT = "import evalmon_agent.commands.complete, evalmon_agent.commands.sidecar, psutil, yaml"
 
 
 def check_programs(slurm: Slurm) -> list[Finding]:
@@ -70,8 +80,8 @@ def check_answers(slurm: Slurm, settings: Settings) -> list[Finding]:
     if any(finding.level == "problem" for finding in findings):
         return findings
     configuration = slurm.configuration() if slurm.has("scontrol") else {}
-    known: Mapping[str, str] = {} if isinstance(configuration, Failure) else configuration
-    findings += _accounting(slurm, known) if slurm.has("sacct") else []
+    settings_of_slurm: Mapping[str, str] = {} if isinstance(configuration, Failure) else configuration
+    findings += _accounting(slurm, settings_of_slurm) if slurm.has("sacct") else []
     findings += _seff(slurm)
     return findings + (_partitions(slurm, settings) if slurm.has("sinfo") else [])
 
@@ -119,8 +129,8 @@ def _seff(slurm: Slurm) -> list[Finding]:
         return [ok("seff", "not installed; the figures come from sacct")]
     done = slurm.efficiency(_SOME_JOB)
     if done.returncode is None or seff.is_broken(done.returncode, done.stdout, done.stderr):
-        said = (done.problem or (done.stderr or done.stdout).strip()).partition("\n")[0]
-        return [warning("seff", f"cannot run: {said}", "the figures come from sacct; tell your cluster's support")]
+        message = (done.problem or (done.stderr or done.stdout).strip()).partition("\n")[0]
+        return [warning("seff", f"cannot run: {message}", "the figures come from sacct; tell your cluster's support")]
     return [ok("seff", "works")]
 
 
@@ -130,21 +140,21 @@ def _partitions(slurm: Slurm, settings: Settings) -> list[Finding]:
         line = f"sinfo gives no answer: {partitions.line}"
         advice = "set sidecar.time and completion.time to what your partition allows: they cannot be cut to its limit"
         return [warning("partitions", line, advice)]
-    listed = ", ".join(map(_told, partitions)) or "none that you may see"
-    return [ok("partitions", listed), *_our_jobs(partitions, settings)]
+    listed = ", ".join(map(_described, partitions)) or "none that you may see"
+    return [ok("partitions", listed), *_monitor_jobs(partitions, settings)]
 
 
-def _told(partition: Partition) -> str:
+def _described(partition: Partition) -> str:
     limit = "no limit" if partition.time_limit_s is None else clock(partition.time_limit_s)
     more = " (default)" * partition.is_default + ", whole nodes" * partition.exclusive
     return f"{partition.name}{more} {limit}"
 
 
-def _our_jobs(partitions: Sequence[Partition], settings: Settings) -> list[Finding]:
+def _monitor_jobs(partitions: Sequence[Partition], settings: Settings) -> list[Finding]:
     findings = []
     names = {partition.name for partition in partitions}
-    ours: Mapping[str, MonitorJobSettings] = {"sidecar": settings.sidecar, "completion": settings.completion}
-    for kind, job in ours.items():
+    jobs: Mapping[str, MonitorJobSettings] = {"sidecar": settings.sidecar, "completion": settings.completion}
+    for kind, job in jobs.items():
         unknown = [name for name in (job.partition or "").split(",") if name and name not in names]
         if unknown:
             advice = f"set {kind}.partition to one of: {', '.join(sorted(names))}"
@@ -158,3 +168,40 @@ def _our_jobs(partitions: Sequence[Partition], settings: Settings) -> list[Findi
             warning("sidecar.partition", line, "set sidecar.partition to one that shares nodes, for a live view")
         )
     return findings
+
+
+def check_interpreter() -> list[Finding]:
+    """Checks whether jobs find evalmon, as well as a mount tells: a local disk may have the same on every node."""
+    return [*_finds_us(), *_places()]
+
+
+def _finds_us() -> list[Finding]:
+    """Called as evalmon's jobs call it."""
+    words = [sys.executable, "-E", "-P", "-c", _ALL_THAT_JOBS_IMPORT]
+    if run(words, timeout_s=_START_TIMEOUT_S, env=os.environ, cwd="/").ok:
+        return []
+    line = f"in jobs {sys.executable} does not find evalmon and all that it needs: PYTHONPATH is ignored there"
+    advice = "install evalmon into an environment of its own (python3 -m venv); otherwise the monitor jobs do not start"
+    return [warning(_INTERPRETER, line, advice)]
+
+
+def _places() -> list[Finding]:
+    places = {sys.executable: "the interpreter", os.path.dirname(evalmon_agent.__file__): "the package"}
+    mounts = {path: mount_at(os.path.realpath(path)) for path in places}
+    if len({mount.point if mount else None for mount in mounts.values()}) == 1:
+        return [_place(f"{places[sys.executable]} {sys.executable}", mounts[sys.executable])]
+    return [_place(f"{what} {path}", mounts[path]) for path, what in places.items()]
+
+
+def _place(what: str, mount: Mount | None) -> Finding:
+    if mount is None:
+        return ok(_INTERPRETER, f"{what}: how that is mounted, and whether nodes see it, is unknown")
+    if is_of_one_machine(mount):
+        line = f"{what} is on this machine's own disk ({mount.fstype} at {mount.point})"
+        advice = (
+            "install evalmon where compute nodes see it, or at the same path on each; otherwise evals run unmonitored"
+        )
+        return warning(_INTERPRETER, line, advice)
+    if is_shared(mount):
+        return ok(_INTERPRETER, f"{what} is on a shared file system ({mount.fstype} at {mount.point})")
+    return ok(_INTERPRETER, f"{what} is on {mount.fstype} at {mount.point}; whether nodes see it is not known")

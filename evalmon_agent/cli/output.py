@@ -86,6 +86,11 @@ def wrapped(text: str, width: int | None, *, indent: str = "") -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
+def in_bold(lines: Sequence[str]) -> list[str]:
+    """The same lines, bold."""
+    return [click.style(line, bold=True) for line in lines]
+
+
 def wrapped_command(command: str, width: int | None, *, indent: str) -> list[str]:
     """The lines of a command for a shell, each but the last with a backslash, so that they can be copied together."""
     if width is None or len(indent) + len(command) <= width:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-import click
-
-from evalmon_agent.cli.output import Cell, table_lines, wrapped
+from evalmon_agent.cli.output import Cell, in_bold, table_lines, wrapped
 from evalmon_agent.cli.status_view import attention, eval_table
-from evalmon_agent.summary.attention import in_order, next_round
+from evalmon_agent.summary.attention import in_order, next_round, verdict_line
 from evalmon_agent.summary.markdown import cost_line
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.scores import score_table
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted
@@ -25,8 +22,8 @@ _ADVICE_CHARS = 1000
 
 def report_text(summary: Summary, *, width: int) -> str:
     """All lines; no name is broken. What needs a wider table stands in summary.md only."""
-    done = "Monitoring is complete" if summary.complete else "Not all is over or measured yet"
-    lines = wrapped(verdict_line(summary), width)
+    done = "Monitoring is complete" if summary.complete else "Not all evals are over or measured yet"
+    lines = in_bold(wrapped(verdict_line(summary), width))
     lines += wrapped(f"{done}; total time {total(summary.total_time_s)}", width)
     lines += [line for text in cost_line(summary.cost) for line in wrapped(text, width)]
     for title, section in (
@@ -36,7 +33,7 @@ def report_text(summary: Summary, *, width: int) -> str:
         ("For the next round", list(_advice(summary, width))),
     ):
         if section:
-            lines += ["", click.style(title, bold=True), *section]
+            lines += ["", *in_bold([title]), *section]
     return "\n".join(lines)
 
 

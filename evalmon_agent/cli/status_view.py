@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from evalmon_agent.cli.output import Cell, table_lines, wrapped, wrapped_command
+from evalmon_agent.cli.output import Cell, in_bold, table_lines, wrapped, wrapped_command
 from evalmon_agent.experiment.heartbeat import Heartbeat
-from evalmon_agent.summary.attention import groups, need_attention
+from evalmon_agent.summary.attention import groups, is_unchecked, need_attention, verdict_line
 from evalmon_agent.summary.records import EvalSummary, Summary
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import number
@@ -71,7 +70,7 @@ def status_text(
 ) -> str:
     """All lines; in a terminal of `size` no more than it has, unless all evals are to be shown. No name is broken."""
     width = None if size is None else size.columns
-    lines = list(wrapped(verdict_line(summary), width))
+    lines = in_bold(wrapped(verdict_line(summary), width)) if size is not None else [verdict_line(summary)]
     lines += wrapped(_freshness(summary, heartbeat, now=now), width)
     if needing := _attention_lines(summary, None if choice.show_all else size):
         lines += ["", *needing]
@@ -273,7 +272,7 @@ def _outcome(ev: EvalSummary) -> str:
         return in_words(ev.state)
     if ev.verdict == "failed" and ev.state is not State.FAILED:
         return f"failed ({in_words(ev.state)})"
-    return ev.verdict
+    return "not checked yet" if is_unchecked(ev) else ev.verdict
 
 
 def _samples(ev: EvalSummary) -> str:

@@ -61,7 +61,7 @@ def _totals(totals: Totals) -> str:
     hours = "unknown GPU-hours" if totals.gpu_hours is None else f"{totals.gpu_hours:,.1f} GPU-hours"
     if totals.gpu_hours is not None and totals.evals_without_gpu_hours:
         hours += f" (unknown for {counted(totals.evals_without_gpu_hours, 'eval')})"
-    return f"in all: {counted(totals.evals, 'eval')}, {counted(totals.helper_jobs, 'monitor job')}, {hours} requested"
+    return f"in all: {counted(totals.evals, 'eval')}, {counted(totals.monitor_jobs, 'monitor job')}, {hours} requested"
 
 
 def print_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobReport | None) -> None:

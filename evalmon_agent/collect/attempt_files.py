@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from evalmon_agent.errors import UsageError
-from evalmon_agent.evidence.diagnosis.records import UnopenedFile
-from evalmon_agent.evidence.script_text import directories
+from evalmon_agent.evidence.diagnosis.diagnose import UnopenedFile
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.trusted import OwnedFiles, read_at
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.sbatch import read_head
 from evalmon_agent.slurm.sbatch_options import output_path
-from evalmon_agent.slurm.script import read_head
 from evalmon_agent.tracking.records import Attempt, Eval
 from evalmon_agent.words.job_id import JobId, task_of, whole_job
 
 _SCRIPT_BYTES = 1024 * 1024
 _OWN_CLOCK_SLACK_S = 5.0
 _SLURM_CLOCK_SLACK_S = 60.0
+# Of a script's text.
+_COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
+_WORD = re.compile(r"""(?:"[^"\n]*"|'[^'\n]*'|\\[^\n]|[^\s"'`;&|<>()\\])+""")
+_ASSIGNMENT = re.compile(r"^\s*(?:export\s+|readonly\s+|local\s+)?([A-Za-z_]\w*)=", re.MULTILINE | re.ASCII)
+_PIECE = re.compile(r"""'([^']*)'|\\(.)|\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)|(["])|([^'"\\$]+|\$)""", re.DOTALL)
+_CHANGE_OF_DIRECTORY = re.compile(r"^\s*cd\s+(?:--\s+)?", re.MULTILINE)
+_DEPTH = 5
+_AT_MOST = 20
 _SAME_EVERYWHERE = ("HOME", "USER", "SCRATCH", "WORK")
 
 
@@ -83,13 +91,13 @@ def outputs_of(script: str, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> Ou
     if all(job.token is None for job in ev.jobs if job.job_id == job_id):
         paths = [_there(of_stream, job_id, name, [ev.output_dir or folder, folder], files) for of_stream in of_streams]
     else:
-        paths = [output_path(of_stream, job_id, raw_id=None, name=name, folder=folder) for of_stream in of_streams]
+        paths = [output_path(of_stream, job_id, name=name, folder=folder) for of_stream in of_streams]
     return Outputs(*paths)
 
 
 def outputs_by_slurm(slurm: Slurm, job_id: JobId, attempt: Attempt, *, files: OwnedFiles) -> Outputs:
     """What is there of what Slurm names, as long as it knows the job."""
-    for found in slurm.outputs_in_queue(job_id):
+    for found in slurm.details(job_id):
         if found.job_id == job_id and found.output is not None and found.submitted_at == attempt.submitted_at:
             return _filled_in(found.output, found.errors, job_id, files)
     return Outputs()
@@ -97,7 +105,7 @@ def outputs_by_slurm(slurm: Slurm, job_id: JobId, attempt: Attempt, *, files: Ow
 
 def _filled_in(output: str, errors: str | None, job_id: JobId, files: OwnedFiles) -> Outputs:
     patterns = [output] if errors in {None, output} else [output, str(errors)]
-    paths = [output_path({"output": pattern}, job_id, raw_id=None, name="", folder="/") for pattern in patterns]
+    paths = [output_path({"output": pattern}, job_id, name="", folder="/") for pattern in patterns]
     return Outputs(*(path if path is not None and _is_there(path, files) else None for path in paths))
 
 
@@ -109,7 +117,7 @@ def _there(
     Beside the first of the folders only a file with the job's id in its name is certainly its own.
     """
     options = {key: value for key, value in options.items() if key != "chdir"}
-    paths = [output_path(options, job_id, raw_id=None, name=name, folder=folder) for folder in folders]
+    paths = [output_path(options, job_id, name=name, folder=folder) for folder in folders]
     own = [path for path in paths if path and (path == paths[0] or whole_job(job_id) in os.path.basename(path))]
     return next((path for path in own if _is_there(path, files)), None)
 
@@ -129,9 +137,9 @@ def unopened_file(outputs: Outputs, slurm: Slurm, job_id: JobId) -> UnopenedFile
 
 
 def _unopened_by_slurm(slurm: Slurm, job_id: JobId) -> UnopenedFile | None:
-    files = slurm.standard_files(job_id)
-    written = [files[name] for name in ("StdOut", "StdErr") if name in files]
-    read = files.get("StdIn", os.devnull)
+    jobs = slurm.details(job_id)
+    written = [path for job in jobs for path in (job.output, job.errors) if path is not None and "%" not in path]
+    read = next((job.input for job in jobs if job.input is not None), os.devnull)
     if unwritable := _unwritable(written):
         return unwritable
     if not os.access(read, os.R_OK):
@@ -181,3 +189,52 @@ def _variables(job_id: JobId, folder: str | None) -> Mapping[str, str]:
     if task is None:
         return variables | {"SLURM_JOB_ID": number, "SLURM_JOBID": number}
     return variables | {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task)}
+
+
+def words_behind(pattern: re.Pattern[str], script: str, environment: Mapping[str, str]) -> list[str]:
+    """The certain words that stand right behind `pattern`. `environment`: the job's variables."""
+    code = _COMMENT.sub("", script)
+    variables = dict(_assigned(code))
+    words: dict[str, None] = {}
+    for match in pattern.finditer(code):
+        word = _WORD.match(code, match.end())
+        value = None if word is None else _expanded(word[0], variables, environment, depth=_DEPTH)
+        if value:
+            words[value] = None
+    return list(words)[:_AT_MOST]
+
+
+def directories(script: str, environment: Mapping[str, str]) -> list[str]:
+    """Where it changes to."""
+    return words_behind(_CHANGE_OF_DIRECTORY, script, environment)
+
+
+def _assigned(code: str) -> Iterator[tuple[str, str]]:
+    for match in _ASSIGNMENT.finditer(code):
+        word = _WORD.match(code, match.end())
+        if word is not None:
+            yield match[1], word[0]
+
+
+def _expanded(word: str, variables: Mapping[str, str], environment: Mapping[str, str], *, depth: int) -> str | None:
+    """The word as the shell would give it; None where that is not certain."""
+    if depth == 0 or "$(" in word or "`" in word or word.startswith("~"):
+        return None
+    parts: list[str] = []
+    for literal, escaped, braced, default, bare, _, plain in _PIECE.findall(word):
+        name = braced or bare
+        value: str | None = plain or literal or escaped
+        if name:
+            value = _value(name, variables, environment, depth=depth)
+            if value is None and default:
+                value = _expanded(default, variables, environment, depth=depth - 1)
+        if value is None or value == "$":
+            return None
+        parts.append(value)
+    return "".join(parts)
+
+
+def _value(name: str, variables: Mapping[str, str], environment: Mapping[str, str], *, depth: int) -> str | None:
+    if name in variables:
+        return _expanded(variables[name], variables, environment, depth=depth - 1)
+    return environment.get(name)

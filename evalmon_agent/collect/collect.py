@@ -1,9 +1,13 @@
-"""Collects what an ended attempt left behind: its GPU metrics, its eval's log, why it failed. Bounded, unlocked."""
+"""Collects what an ended attempt left behind: its GPU metrics, its logs, why it failed; and how far running evals are.
+
+Bounded in time, and without the lock.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -26,7 +30,7 @@ from evalmon_agent.evidence.gpu_csv import GpuTable, parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
 from evalmon_agent.evidence.kinds import is_named_in
-from evalmon_agent.evidence.result import worst
+from evalmon_agent.evidence.result import UNREADABLE, EvalResult, worst
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import OwnedFiles
@@ -38,6 +42,8 @@ from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
 
 _BUDGET_S = 20.0
+_PROGRESS_BUDGET_S = 1.0
+"""For one look at all running evals, whatever their number; the next look begins with others."""
 _CSV = re.compile(r"gpu_metrics(?:\.[^/]+)?\.csv")
 _CSV_BYTES = 16 * 1024 * 1024
 
@@ -128,3 +134,35 @@ def _state(ev: Eval, job: Job, attempt: Attempt) -> State | None:
     """How it ended: Slurm's word, and where it has none, what the log was told (by the job itself, or LOST)."""
     state = slurm_says(attempt)
     return state if state in ENDS else ev.logged_state(job.job_id)
+
+
+def progress(
+    experiment: Experiment, state: ExperimentState, *, owner: int | None = None, budget_s: float = _PROGRESS_BUDGET_S
+) -> dict[str, EvalResult]:
+    """By name, what the logs of running evals say so far; an eval whose log tells nothing (yet) is not in it.
+
+    `owner`: whose experiment is read; None: this user's.
+    """
+    running = [ev for ev in state.evals.values() if ev.state is State.RUNNING]
+    if not running:
+        return {}
+    first = int(time.time()) % len(running)
+    reader = LogReader(OwnedFiles(os.geteuid() if owner is None else owner), budget_s=budget_s)
+    left: dict[str, Evidence] = {}
+    for ev in running[first:] + running[:first]:
+        if reader.is_out_of_time:
+            break
+        if ev.latest is not None:
+            left[ev.name] = _left_so_far(reader, experiment, ev, ev.latest)
+    # No log that is being written is an ended job's.
+    settled = settle(replace(state, evals={ev.name: ev for ev in running}), so_far=left)
+    results = {name: worst(settled[name].results) for name in left}
+    # What is unreadable is just being written.
+    return {name: result for name, result in results.items() if result is not None and result.status != UNREADABLE}
+
+
+def _left_so_far(reader: LogReader, experiment: Experiment, ev: Eval, attempt: Attempt) -> Evidence:
+    script = script_of(experiment, ev, ev.job_id, files=reader.files)
+    output = text_of(outputs_of(script, ev, ev.job_id, files=reader.files).output, files=reader.files)
+    found = own_logs(reader, attempt, output=output, places=log_places(ev, script, ev.job_id))
+    return Evidence(logs=list(found.logs.values()), printed=found.printed, configured=found.configured)

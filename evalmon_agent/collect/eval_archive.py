@@ -1,32 +1,25 @@
 """Reads members of an inspect-ai `.eval` file: a zip whose members are compressed with zstd.
 
-The standard library's zipfile holds every member's name in memory at once and reads zstd from Python 3.14 on only.
+The standard library's zipfile holds every member's name in memory at once, and does not read zstd.
 
-Promises: those of `owned`; whatever the file holds, it takes little memory and bounded time: a directory of at most
+Promises: whatever the file holds, it takes little memory and bounded time: a directory of at most
 40 MiB (about 400,000 samples), members of at most 192 MiB.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
 import re
 import struct
-import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from evalmon_agent.evidence.result import UnreadableLogError
-from evalmon_agent.files.trusted import OwnedFiles, read_at
+from evalmon_agent.evidence.result import TooLargeError, UnreadableLogError
+from evalmon_agent.files.trusted import read_at
 
 MEMBER_LIMIT_BYTES = 192 * 1024 * 1024
 _DIRECTORY_LIMIT_BYTES = 40 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
-# What is larger is decompressed a second time.
-_KEPT_BYTES = 1024 * 1024
 
 # PKWARE's APPNOTE.TXT, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16 and 4.5.3.
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")
@@ -47,14 +40,6 @@ _ZSTD_WINDOW_LIMIT_LOG2 = 23
 _SAMPLE = re.compile(rb"samples/(.+_epoch_\d+)(?:/sample)?\.json", re.DOTALL)
 
 
-class ArchiveError(UnreadableLogError):
-    """The file is no archive that we read; the message says why."""
-
-
-class TooLargeError(ArchiveError):
-    """The file is larger than what evalmon reads: it may be a whole log."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Member:
     method: int
@@ -65,7 +50,12 @@ class _Member:
 
 
 class EvalArchive:
-    """An open `.eval` file; `sample_count` is the number of samples that are in it so far."""
+    """An open `.eval` file; `sample_count` is the number of samples that are in it so far.
+
+    Raises:
+        UnreadableLogError: it is no archive, or its directory is too large.
+        OSError: the file system says so.
+    """
 
     def __init__(self, descriptor: int, size_bytes: int, wanted: frozenset[str]) -> None:
         self._descriptor = descriptor
@@ -82,10 +72,10 @@ class EvalArchive:
         self.sample_count = len(samples)
 
     def read(self, name: str) -> Iterator[bytes] | None:
-        """The content of a wanted member in pieces, all of which was read and found whole; None if there is none.
+        """The content of a wanted member in pieces; None if there is none.
 
         Raises:
-            ArchiveError: it is too large, damaged, or compressed in a way that we cannot read here.
+            UnreadableLogError: it is too large, or compressed in another way; after the last piece: it is damaged.
             OSError: the file system says so.
         """
         member = self._members.get(name)
@@ -93,40 +83,28 @@ class EvalArchive:
             return None
         if max(member.compressed_bytes, member.size_bytes) > MEMBER_LIMIT_BYTES:
             raise TooLargeError(f"{name} is larger than {MEMBER_LIMIT_BYTES >> 20} MiB")
+        return self._checked(name, member)
+
+    def _checked(self, name: str, member: _Member) -> Iterator[bytes]:
         size_bytes = crc = 0
-        pieces: list[bytes] = []
         for piece in self._pieces(member):
             size_bytes, crc = size_bytes + len(piece), zlib.crc32(piece, crc)
             if size_bytes > member.size_bytes:
                 break
-            if size_bytes <= _KEPT_BYTES:
-                pieces.append(piece)
+            yield piece
         if (size_bytes, crc) != (member.size_bytes, member.crc):
-            raise ArchiveError(f"{name} is damaged")
-        return iter(pieces) if size_bytes <= _KEPT_BYTES else self._pieces(member)
+            raise UnreadableLogError(f"{name} is damaged")
 
     def _pieces(self, member: _Member) -> Iterator[bytes]:
         local = read_at(self._descriptor, min(member.offset, self._size_bytes), _LOCAL.size)
         if len(local) < _LOCAL.size or local[:4] != b"PK\3\4":
-            raise ArchiveError("a member is not where the directory says")
+            raise UnreadableLogError("a member is not where the directory says")
         *_, name_bytes, extra_bytes = _LOCAL.unpack(local)
         start = member.offset + _LOCAL.size + name_bytes + extra_bytes
         source = _Compressed(self._descriptor, start, member.compressed_bytes)
         if member.method not in _METHODS:
-            raise ArchiveError(f"compressed by method {member.method}")
+            raise UnreadableLogError(f"compressed by method {member.method}")
         return _METHODS[member.method](source)
-
-
-@contextmanager
-def open_archive(path: str | os.PathLike[str], *, files: OwnedFiles, wanted: frozenset[str]) -> Iterator[EvalArchive]:
-    """An archive from which the `wanted` members can be read.
-
-    Raises:
-        ArchiveError: it is none, or its directory is too large.
-        OSError: it is not there, no regular file of the owner's, or may not be read.
-    """
-    with files.open(path) as (descriptor, size_bytes):
-        yield EvalArchive(descriptor, size_bytes, wanted)
 
 
 def _entries(descriptor: int, size_bytes: int) -> Iterator[tuple[bytes, bytes]]:
@@ -142,7 +120,7 @@ def _entries(descriptor: int, size_bytes: int) -> Iterator[tuple[bytes, bytes]]:
                 return
             continue
         if text[begin : begin + 4] != b"PK\1\2":
-            raise ArchiveError("its directory is damaged")
+            raise UnreadableLogError("its directory is damaged")
         after = begin + _entry_bytes(text, begin)
         name_bytes, flags = _LENGTHS.unpack_from(text, begin + 28)[0], _FLAGS.unpack_from(text, begin + 8)[0]
         if not flags & _ENCRYPTED:
@@ -157,14 +135,14 @@ def _directory(descriptor: int, size_bytes: int) -> tuple[int, int]:
     tail = read_at(descriptor, size_bytes - tail_bytes, tail_bytes)
     at = tail.rfind(b"PK\5\6")
     if at < 0 or at + _END.size > len(tail):
-        raise ArchiveError("not a zip file, or torn")
+        raise UnreadableLogError("not a zip file, or torn")
     *_, directory_bytes, offset, _ = _END.unpack_from(tail, at)
     locator_at = at - _LOCATOR64.size
     if locator_at >= 0 and tail[locator_at : locator_at + 4] == b"PK\6\7":
         _, _, end64_at, _ = _LOCATOR64.unpack_from(tail, locator_at)
         end64 = read_at(descriptor, min(end64_at, size_bytes), _END64.size)
         if len(end64) < _END64.size or end64[:4] != b"PK\6\6":
-            raise ArchiveError("torn")
+            raise UnreadableLogError("torn")
         *_, directory_bytes, offset = _END64.unpack(end64)
     if directory_bytes > _DIRECTORY_LIMIT_BYTES:
         raise TooLargeError(f"its directory is larger than {_DIRECTORY_LIMIT_BYTES >> 20} MiB")
@@ -226,39 +204,20 @@ def _inflated(source: _Compressed) -> Iterator[bytes]:
             while inflater.unconsumed_tail:
                 yield inflater.decompress(inflater.unconsumed_tail, _PIECE_BYTES)
     except zlib.error as error:
-        raise ArchiveError(str(error)) from error
+        raise UnreadableLogError(str(error)) from error
 
 
 def _from_zstd(source: _Compressed) -> Iterator[bytes]:
-    """All frames one after the other: by Python's module from 3.14 on, before by the package zstandard."""
-    name = "compression.zstd" if sys.version_info >= (3, 14) else "zstandard"
-    try:
-        zstd = importlib.import_module(name)
-    except ImportError as error:
-        raise ArchiveError(f"compressed by zstd, and the Python package {name} is missing") from error
-    try:
-        yield from _zstd_by_package(zstd, source) if name == "zstandard" else _zstd_by_stdlib(zstd, source)
-    except zstd.ZstdError as error:
-        raise ArchiveError(f"damaged: {error}") from error
+    """All frames one after the other."""
+    import zstandard  # noqa: PLC0415 - most processes read no archive
 
-
-def _zstd_by_package(zstandard: Any, source: _Compressed) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LIMIT_LOG2)
-    with decompressor.stream_reader(source, read_across_frames=True) as reader:
-        yield from iter(lambda: reader.read(_PIECE_BYTES), b"")
-
-
-def _zstd_by_stdlib(zstd: Any, source: _Compressed) -> Iterator[bytes]:
-    options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LIMIT_LOG2}
-    compressed = source.read()
-    while compressed:
-        frame = zstd.ZstdDecompressor(options=options)
-        while not frame.eof:
-            yield frame.decompress(compressed, _PIECE_BYTES)
-            compressed = source.read() if frame.needs_input else b""
-            if frame.needs_input and not compressed:
-                return  # cut off: its size and checksum tell
-        compressed = frame.unused_data or source.read()
+    try:
+        # What it is given need only have `read`.
+        with decompressor.stream_reader(source, read_across_frames=True) as reader:  # type: ignore[arg-type]
+            yield from iter(lambda: reader.read(_PIECE_BYTES), b"")
+    except zstandard.ZstdError as error:
+        raise UnreadableLogError(f"damaged: {error}") from error
 
 
 _METHODS = {0: _stored, zlib.DEFLATED: _inflated, _ZSTD_METHOD: _from_zstd}

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from evalmon_agent.collect.eval_archive import EvalArchive, TooLargeError, open_archive
+from evalmon_agent.collect.eval_archive import EvalArchive
 from evalmon_agent.evidence.kinds import KINDS
-from evalmon_agent.evidence.kinds.kind import Kind
-from evalmon_agent.evidence.result import UNREADABLE, EvalLog, UnreadableLogError
+from evalmon_agent.evidence.kinds.kind import Kind, LogFile
+from evalmon_agent.evidence.result import UNREADABLE, EvalLog, TooLargeError, UnreadableLogError
 from evalmon_agent.files.trusted import ForeignError, OwnedFiles, read_at
 
 _PIECE_BYTES = 256 * 1024
@@ -34,7 +34,7 @@ _MTIME_SLACK_S = 3600.0
 
 @dataclass(slots=True)
 class FoundLogs:
-    """Logs by path, and, of the archives that could not be read, why."""
+    """Logs by path, and, of those that could not be read, why."""
 
     logs: dict[str, EvalLog] = field(default_factory=dict)
     unreadable: dict[str, UnreadableLogError | OSError] = field(default_factory=dict)
@@ -92,8 +92,8 @@ class LogReader:
                 found.incomplete = f"no time left after {number} of {len(owned)} files"
                 break
             except (UnreadableLogError, OSError) as error:
-                # Of a file that is no archive nobody knows whether it would have been a log.
-                if _kinds_of_archive(path):
+                # Of a damaged file that is no archive nobody knows whether it would have been a log.
+                if _kind_of_archive(path) or isinstance(error, TooLargeError):
                     found.unreadable[path] = error
             else:
                 if log is not None:
@@ -188,18 +188,33 @@ def read_log(path: str, files: OwnedFiles, *, on_piece: Callable[[], None] = lam
     """One log; None if no kind of eval that is known wrote it. `on_piece` is called for each piece of its text.
 
     Raises:
-        UnreadableLogError: an archive that is none, is damaged, is too large, or needs zstandard; also one that is
-            just being written.
+        TooLargeError: it is larger than what evalmon reads.
+        UnreadableLogError: an archive that is none, or is damaged; also one that is just being written.
         OSError: it is not there, no regular file of the owner's, or may not be read.
     """
-    for kind in _kinds_of_archive(path):
-        with open_archive(path, files=files, wanted=kind.members) as archive:
-            return _of_kind(kind, kind.read(_Archive(path, archive, on_piece)))
-    with files.open(path) as (descriptor, _):
-        file = _Text(path, descriptor, on_piece)
-        peeked = file.peek()
-        kinds = (kind for kind in KINDS if kind.files.fullmatch(file.name) and kind.begin.match(peeked))
+    name = os.path.basename(path)
+    with files.open(path) as (descriptor, size_bytes):
+        modified_at = os.fstat(descriptor).st_mtime
+        if kind := _kind_of_archive(path):
+            archive = EvalArchive(descriptor, size_bytes, kind.members)
+            file = LogFile(
+                name=name,
+                modified_at=modified_at,
+                member=lambda member: (pieces := archive.read(member)) and _timed(pieces, on_piece),
+                sample_count=archive.sample_count,
+            )
+            return _of_kind(kind, kind.read(file))
+        peeked = read_at(descriptor, 0, _PEEK_BYTES)
+        file = LogFile(name=name, modified_at=modified_at, text=lambda: _timed(_pieces(descriptor), on_piece))
+        kinds = (kind for kind in KINDS if kind.files.fullmatch(name) and kind.begin.match(peeked))
         return next((_of_kind(kind, log) for kind in kinds if (log := kind.read(file)) is not None), None)
+
+
+def _pieces(descriptor: int) -> Iterator[bytes]:
+    for at in range(0, _TEXT_LIMIT_BYTES, _PIECE_BYTES):
+        if not (piece := read_at(descriptor, at, _PIECE_BYTES)):
+            return
+        yield piece
 
 
 def _of_kind(kind: Kind, log: EvalLog | None) -> EvalLog | None:
@@ -212,57 +227,11 @@ def unreadable(path: str, why: str, *, changed_at: float, size_bytes: int) -> Ev
     return EvalLog(status=UNREADABLE, path=path, kind=kind, changed_at=changed_at, size_bytes=size_bytes, error=why)
 
 
-def _kinds_of_archive(path: str) -> list[Kind]:
-    return [kind for kind in KINDS if kind.archive is not None and path.endswith(kind.archive)]
+def _kind_of_archive(path: str) -> Kind | None:
+    return next((kind for kind in KINDS if kind.archive is not None and path.endswith(kind.archive)), None)
 
 
-class _File:
-    """What the kinds see of a file (`evidence.kinds.kind.LogFile`)."""
-
-    sample_count: int | None = None
-    modified_at = 0.0
-
-    def __init__(self, path: str, on_piece: Callable[[], None]) -> None:
-        self.name = os.path.basename(path)
-        self._on_piece = on_piece
-
-    def text(self) -> Iterator[bytes]:
-        return iter(())
-
-    def member(self, name: str) -> Iterator[bytes] | None:  # noqa: ARG002 - the protocol's
-        return None
-
-    def _timed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            self._on_piece()
-            yield piece
-
-
-class _Text(_File):
-    def __init__(self, path: str, descriptor: int, on_piece: Callable[[], None]) -> None:
-        super().__init__(path, on_piece)
-        self._descriptor = descriptor
-        self.modified_at = os.fstat(descriptor).st_mtime
-
-    def peek(self) -> bytes:
-        return read_at(self._descriptor, 0, _PEEK_BYTES)
-
-    def text(self) -> Iterator[bytes]:
-        return self._timed(self._pieces())
-
-    def _pieces(self) -> Iterator[bytes]:
-        for at in range(0, _TEXT_LIMIT_BYTES, _PIECE_BYTES):
-            if not (piece := read_at(self._descriptor, at, _PIECE_BYTES)):
-                return
-            yield piece
-
-
-class _Archive(_File):
-    def __init__(self, path: str, archive: EvalArchive, on_piece: Callable[[], None]) -> None:
-        super().__init__(path, on_piece)
-        self._archive = archive
-        self.sample_count = archive.sample_count
-
-    def member(self, name: str) -> Iterator[bytes] | None:
-        pieces = self._archive.read(name)
-        return None if pieces is None else self._timed(pieces)
+def _timed(pieces: Iterator[bytes], on_piece: Callable[[], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        on_piece()
+        yield piece

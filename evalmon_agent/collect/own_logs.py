@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from evalmon_agent.collect.eval_archive import TooLargeError
 from evalmon_agent.collect.eval_logs import LogReader, NoTimeError, unreadable
 from evalmon_agent.evidence.kinds import BY_NAME, KINDS
 from evalmon_agent.evidence.kinds.kind import Kind, ObservedProgram
 from evalmon_agent.evidence.owners import could_have_written, is_this, twin_of, writes_elsewhere
-from evalmon_agent.evidence.result import UNREADABLE, EvalLog
+from evalmon_agent.evidence.result import UNREADABLE, EvalLog, TooLargeError
 from evalmon_agent.files.trusted import OwnedFiles, read_at
 from evalmon_agent.tracking.records import Attempt
 

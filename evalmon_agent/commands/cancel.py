@@ -13,12 +13,12 @@ from evalmon_agent.cli.output import interruptible
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.experiment_lock import release_if_over
-from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs import claims
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.submitting.prepare import require_scancel, resolve
 from evalmon_agent.tracking.apply import JobIndex, Tracked
 from evalmon_agent.tracking.registry import Entry, Submission, waiting
 from evalmon_agent.words.eval_names import named_evals
@@ -35,18 +35,6 @@ class Active:
 
     jobs: list[tuple[str, JobId]] = field(default_factory=list)
     waiting: list[Entry] = field(default_factory=list)
-
-    @property
-    def names(self) -> set[str]:
-        """The evals that it is about."""
-        return {name for name, _ in self.jobs} | {
-            name for entry in self.waiting for name in entry.submission.eval_names
-        }
-
-    def only(self, names: set[str]) -> Active:
-        """What of this is about these evals."""
-        jobs = [(name, job_id) for name, job_id in self.jobs if name in names]
-        return Active(jobs, [entry for entry in self.waiting if names.issuperset(entry.submission.eval_names)])
 
     def __bool__(self) -> bool:
         return bool(self.jobs or self.waiting)
@@ -71,21 +59,15 @@ def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
 
 
 def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Active], bool]) -> Active | None:
-    """End what is active of the evals that are meant, and return it; None if `confirm` says no."""
+    """End what is active of the named evals, and return it; None if `confirm` says no."""
     experiment, slurm = session.experiment, session.slurm
-    experiment.require_monitored()
-    experiment.check()
-    if not slurm.has("scancel"):
-        raise SlurmUnavailableError("scancel is not on PATH; run evalmon on a host with Slurm's commands")
-    release_if_over(experiment, slurm)
-    register.resolve(experiment, slurm)
+    require_scancel(session)
+    resolve(session)
     active = _active(session, patterns)
     if not active:
         return active
     if not confirm(active):
         return None
-    # Meanwhile a job may have ended, and its id may be another job's; what came meanwhile was not agreed to.
-    active = _active(session, patterns).only(active.names)
     with interruptible("some may be cancelled; run the same command again to cancel the rest"):
         withdrawn = claims.withdraw(experiment, {entry.token for entry in active.waiting})
         jobs = list(dict.fromkeys(without_component(job_id) for _, job_id in active.jobs))
@@ -115,7 +97,7 @@ def _active(session: Session, patterns: Sequence[str]) -> Active:
     jobs = [(name, job_id) for name, job_id in jobs if name in names]
     entries = experiment.ledger.entries()
     _refuse_underway(e.submission for e in entries if e.is_open and not names.isdisjoint(e.submission.eval_names))
-    return Active(jobs, [e for e in waiting(entries) if _is_meant(e, names, experiment)])
+    return Active(jobs, [e for e in waiting(entries) if _is_named(e, names, experiment)])
 
 
 def _is_certain(owner: Tracked, row: SqueueRow) -> bool:
@@ -132,15 +114,15 @@ def _refuse_underway(submissions: Iterable[Submission]) -> None:
         raise UsageError(f"{submission.name} is being submitted now; run the same command again in a minute")
 
 
-def _is_meant(entry: Entry, names: set[str], experiment: Experiment) -> bool:
-    """Whether this waiting submission is meant; UsageError if only some tasks of its array are."""
-    meant = [name in names for name in entry.submission.eval_names]
-    if any(meant) and not all(meant):
+def _is_named(entry: Entry, names: set[str], experiment: Experiment) -> bool:
+    """Whether this waiting submission is named; UsageError if only some tasks of its array are."""
+    is_named = [name in names for name in entry.submission.eval_names]
+    if any(is_named) and not all(is_named):
         array = entry.submission.name
         raise UsageError(
             f"{array} waits to be submitted as a whole; to cancel all of it: evalmon cancel {experiment.root} {array}"
         )
-    return all(meant)
+    return all(is_named)
 
 
 def _ask(active: Active) -> bool:

@@ -35,8 +35,8 @@ from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
+from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.monitor_job_states import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId
@@ -178,8 +178,8 @@ def _has_active(observed: Observed) -> bool:
     state = observed.state
     if observed.queue is None or all_final(state):
         return False
-    ours = {job.job_id for ev in state.evals.values() for job in ev.jobs}
-    return any(row.goes_on and row.job_id in ours for row in observed.queue.rows)
+    eval_jobs = {job.job_id for ev in state.evals.values() for job in ev.jobs}
+    return any(row.goes_on and row.job_id in eval_jobs for row in observed.queue.rows)
 
 
 def _comes_later(state: ExperimentState, job_id: JobId | None) -> bool:
@@ -208,7 +208,7 @@ def _hand_on(
     begins_in_s = later_s or (0.0 if waiting_for else WAITING_BEGIN_S)
     while True:
         outcome = submit_monitor_job(observer.session, "completion", afterany=waiting_for, later_s=begins_in_s)
-        if not outcome.limit or time.monotonic() >= deadline:
+        if not outcome.is_full or time.monotonic() >= deadline:
             break
         sleep(_FULL_PAUSE_S)
     write_summary(observer, state)

@@ -10,11 +10,15 @@ from functools import partial
 
 import click
 
-from evalmon_agent.checks.experiment_directory import check_clock, check_directory, check_file_system, check_records
+from evalmon_agent.checks.experiment import (
+    check_clock,
+    check_directory,
+    check_file_system,
+    check_notifications,
+    check_records,
+)
 from evalmon_agent.checks.finding import Finding, ok, problem
-from evalmon_agent.checks.interpreter import check_interpreter
-from evalmon_agent.checks.notifications import check_notifications
-from evalmon_agent.checks.slurm import check_answers, check_programs
+from evalmon_agent.checks.slurm import check_answers, check_interpreter, check_programs
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import interruptible, print_json
 from evalmon_agent.errors import (

@@ -39,7 +39,7 @@ def command(experiment: Experiment, names: Sequence[str]) -> None:
 
 
 def drop(session: Session, patterns: Sequence[str]) -> list[str]:
-    """Drop the evals that are meant; returns those that were not dropped before. UsageError if one is active."""
+    """Drop the named evals; returns those that were not dropped before. UsageError if one is active."""
     experiment = session.experiment
     experiment.require_monitored()
     experiment.check()

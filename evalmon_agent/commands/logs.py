@@ -131,8 +131,8 @@ class _Logs:
         outputs = outputs_of(script, ev, ev.job_id, files=self._files)
         if outputs.output is not None:
             return outputs
-        by_slurm = self._session.slurm.standard_files(ev.job_id)
-        return Outputs(by_slurm.get("StdOut"), by_slurm.get("StdErr"))
+        by_slurm = self._session.slurm.details(ev.job_id)
+        return Outputs(by_slurm[0].output, by_slurm[0].errors) if by_slurm else outputs
 
 
 class _Tail:

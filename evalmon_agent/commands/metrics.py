@@ -82,29 +82,29 @@ def parse_ids(texts: Sequence[str]) -> list[JobId]:
     return job_ids
 
 
-def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:
+def metrics(slurm: Slurm, job_ids: Sequence[JobId]) -> list[JobMetrics]:
     """The figures in the order of the ids, from seff or else from accounting; for an array, of all its tasks."""
     if not slurm.has("sacct"):
         raise SlurmUnavailableError("sacct is not on PATH; run evalmon on a host with Slurm's commands")
     # With -D a requeued job has a row per attempt: the last is the one that counts.
     latest: defaultdict[JobId, dict[JobId, SacctJob]] = defaultdict(dict)
-    for start in range(0, len(wanted), _IDS_PER_CALL):
-        answer = slurm.account(wanted[start : start + _IDS_PER_CALL])
+    for start in range(0, len(job_ids), _IDS_PER_CALL):
+        answer = slurm.account(job_ids[start : start + _IDS_PER_CALL])
         if isinstance(answer, Failure):
             raise SlurmUnavailableError(f"sacct gives no answer: {answer.line}")
         for row in answer.jobs:
             latest[row.job_id][row.job_id] = latest[whole_job(row.job_id)][row.job_id] = row
     answers: list[JobMetrics] = []
-    with progress_bar("Reading figures", len(wanted)) as show:
-        for number, job_id in enumerate(wanted, 1):
+    with progress_bar("Reading figures", len(job_ids)) as show:
+        for number, job_id in enumerate(job_ids, 1):
             answers += _metrics_of(slurm, job_id, latest[job_id].values())
             show(number)
     return answers
 
 
-def _metrics_of(slurm: Slurm, wanted: JobId, rows: Collection[SacctJob]) -> list[JobMetrics]:
+def _metrics_of(slurm: Slurm, job_id: JobId, rows: Collection[SacctJob]) -> list[JobMetrics]:
     if not rows:
-        return [JobMetrics(wanted, None, None)]
+        return [JobMetrics(job_id, None, None)]
     return [JobMetrics(row.job_id, row.state, _figures(slurm, row)) for row in rows]
 
 

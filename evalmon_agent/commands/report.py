@@ -11,7 +11,7 @@ from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import interruptible, print_json, print_text, terminal_size
 from evalmon_agent.cli.report_view import report_text
 from evalmon_agent.cli.sessions import session_for
-from evalmon_agent.commands.status import exit_status, look, note_if_read_only, read_only
+from evalmon_agent.commands.status import exit_status, look, note_if_read_only, status
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.monitor.finalize import tell_changed_verdicts, write_summary
@@ -60,7 +60,7 @@ def report(session: Session) -> Summary:
     """
     session.experiment.require_monitored()
     if not session.experiment.may_be_written:
-        return read_only(session)
+        return status(session)
     session.experiment.check()
     observer = Observer(session, role="command")
     with interruptible("the summary is as it was; run evalmon report again"):

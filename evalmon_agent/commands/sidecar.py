@@ -14,7 +14,7 @@ import click
 
 from evalmon_agent.cli.options import experiment_argument, monitor_job_options
 from evalmon_agent.cli.sessions import session_of_monitor_job
-from evalmon_agent.collect.progress import progress
+from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError, StoppedError, UnreadableError
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
@@ -43,8 +43,6 @@ from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted
 
 _ALL_OVER = "all evaluations are over"
-_LOOK_EVERY_S = 5.0
-"""How often it looks whether the completion job was faster: its job shall not last for another poll."""
 
 
 @click.command("sidecar")
@@ -126,21 +124,7 @@ class Sidecar:
             pass
         except Exception as error:  # noqa: BLE001 - the one catch-all of this loop: it counts, and polls again
             self._failed(error)
-        is_over = self._wait(max(next_at - time.monotonic(), 0.1))
-        if self._stop.is_set():
-            return f"ended by {self._stop.name}"
-        return _ALL_OVER if is_over else None
-
-    def _wait(self, seconds: float) -> bool:
-        """Wait that long, or until a signal comes, or until (then True) another process has logged ALL_COMPLETE."""
-        until = time.monotonic() + seconds
-        while not self._stop.is_set() and (left_s := until - time.monotonic()) > 0:
-            self._stop.wait(min(left_s, _LOOK_EVERY_S))
-            with suppress(OSError, EvalmonError):
-                state = self._observer.saved_by_another()
-                if state is not None and is_complete(state):
-                    return True
-        return False
+        return f"ended by {self._stop.name}" if self._pause(max(next_at - time.monotonic(), 0.1)) else None
 
     def _watch(self, *, until_monotonic_s: float) -> str | None:
         """Poll once and do what follows from it; returns the reason to stop, if there is one."""
@@ -191,23 +175,16 @@ class Sidecar:
     def _submit_waiting(self, state: ExperimentState, *, until_monotonic_s: float) -> ExperimentState:
         """Submit the evals that there is room for; before them the completion job, if it found no room before."""
         self._is_stuck = False
-        if not self._submitter.is_full:
-            self._bring_completion(state)
+        lacks_completion = state.completion is not None and state.completion.status == WAITS
+        if lacks_completion and not self._submitter.is_full:
+            waiting_for = active_jobs(self._session.experiment, state)
+            if waiting_for:
+                submit_monitor_job(self._session, "completion", afterany=waiting_for)
         if not has_more_to_come(state):
             return state
         progress = self._submitter.run(until_monotonic_s=until_monotonic_s if self._session.settings.stagger else 0.0)
         self._is_stuck = progress.why == "stuck"
-        state = log_progress(self._observer, progress)
-        if not self._submitter.is_full:
-            self._bring_completion(state)
-        return state
-
-    def _bring_completion(self, state: ExperimentState) -> None:
-        if state.completion is None or state.completion.status != WAITS:
-            return
-        waiting_for = active_jobs(self._session.experiment, state)
-        if waiting_for:
-            submit_monitor_job(self._session, "completion", afterany=waiting_for)
+        return log_progress(self._observer, progress)
 
     def _pause(self, seconds: float) -> bool:
         """Wait that long; returns True if a signal asked this process to stop."""
@@ -224,8 +201,7 @@ class Sidecar:
             due_in_s, left_s = due_at - time.time(), until_monotonic_s - time.monotonic()
             if due_in_s >= left_s and not all_final(state):
                 return state
-            if self._wait(min(max(due_in_s, 0.2), max(left_s, 0.0))):
-                return self._observer.record()
+            self._pause(min(max(due_in_s, 0.2), max(left_s, 0.0)))
         return state
 
     def _interval_s(self) -> float:

@@ -14,7 +14,7 @@ from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import interruptible, print_json, print_text, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.status_view import SORTS, Choice, samples_of_running, status_text
-from evalmon_agent.collect.progress import progress
+from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
@@ -26,9 +26,9 @@ from evalmon_agent.monitor.poll import Observer, back_off_s
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_command
+from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.monitor_job_states import (
     REFUSED,
     all_final,
@@ -115,17 +115,9 @@ def present_state(session: Session) -> ExperimentState:
     """The state as it is known now, also of another user's experiment."""
     experiment = session.experiment
     experiment.require_monitored()
-    if not experiment.is_ours:
+    if not experiment.may_be_written:
         return _read(experiment)
     return _look_or_read(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
-
-
-def read_only(session: Session) -> Summary:
-    """What the files of an experiment say that this user may only read; nothing is written, and Slurm is not asked."""
-    experiment = session.experiment
-    state = _read(experiment)
-    so_far = progress(experiment, state, owner=experiment.owner)
-    return build(state, now=session.clock(), settings=session.settings, progress=so_far)
 
 
 def note_if_read_only(experiment: Experiment) -> None:
@@ -200,7 +192,7 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
 
 
 def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentState:
-    """Nobody else polls, so nobody else submits what waits: done here if this is the environment that it is to have."""
+    """Submit what waits, since no other process polls, if this environment is the one that it must have."""
     if not has_more_to_come(state) or not observer.slurm.has("sbatch"):
         return state
     place = on_command(observer.session.environ, submits=False)
@@ -275,14 +267,12 @@ def _samples_bar(summary: Summary) -> list[RenderableType]:
 
 
 def _watch_line_by_line(ask: Callable[[], Summary], *, every_s: float) -> Summary:
-    """The verdict, whenever it changes."""
+    """The verdict, whenever it changes, until no eval is active."""
     last = ""
-    while True:
-        summary = ask()
+    while (summary := ask()).verdicts["active"]:
         line = verdict_line(summary)
         if line != last:
             print_text(line)
-        if not summary.verdicts["active"]:
-            return summary
         last = line
         time.sleep(min(every_s, _SHOWN_AGAIN_S))
+    return summary

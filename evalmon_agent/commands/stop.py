@@ -11,14 +11,14 @@ from evalmon_agent.cli.output import interruptible
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.experiment_lock import release_if_over
-from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs import claims
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.submitting.prepare import require_scancel, resolve
 from evalmon_agent.tracking.monitor_job_states import COMPLETE, STOPPED
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId, whole_job
@@ -44,12 +44,8 @@ def stop(session: Session) -> tuple[list[JobId], list[str]]:
     Returns the ids of those jobs that were not over, and the names of the evals that waited.
     """
     experiment, slurm = session.experiment, session.slurm
-    experiment.require_monitored()
-    experiment.check()
-    if not slurm.has("scancel"):
-        raise SlurmUnavailableError("scancel is not on PATH; run evalmon on a host with Slurm's commands")
-    release_if_over(experiment, slurm)
-    entries = register.resolve(experiment, slurm)
+    require_scancel(session)
+    entries = resolve(session)
     tokens = {e.accepted.job_id: e.token for e in entries if not e.is_eval and e.accepted is not None}
     ended, monitor_jobs = _not_over(tokens, slurm)
     failure = slurm.cancel(monitor_jobs)
@@ -80,5 +76,5 @@ def _not_over(tokens: Mapping[JobId, str], slurm: Slurm) -> tuple[list[JobId], l
     if isinstance(answer, Failure):
         return list(tokens), list(tokens)
     rows = {whole_job(row.job_id): row for row in answer.rows}
-    ours = [job for job, token in tokens.items() if job not in rows or f"/{token}/" in rows[job].command]
-    return [job for job in ours if job in rows and rows[job].state not in TERMINAL], ours
+    monitor_jobs = [job for job, token in tokens.items() if job not in rows or f"/{token}/" in rows[job].command]
+    return [job for job in monitor_jobs if job in rows and rows[job].state not in TERMINAL], monitor_jobs

@@ -14,16 +14,12 @@ from evalmon_agent.cli.options import experiment_and_scripts, json_option, mode_
 from evalmon_agent.cli.output import interruptible
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_exposure, print_submitted
-from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.experiment.experiment import is_utf8
-from evalmon_agent.experiment.experiment_lock import release_if_over
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.jobs import register
 from evalmon_agent.jobs.eval_scripts import find
 from evalmon_agent.session import Session
 from evalmon_agent.submission.plan import Prepared, array_option, array_spec, plan
-from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, submit_prepared
+from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, resolve, submit_prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.tracking.records import ExperimentState
@@ -61,13 +57,12 @@ def submit(
     sleep: Callable[[float], None] = time.sleep,
 ) -> SubmitReport:
     """Submit the evals that are not registered yet; creates and submits nothing before every check has passed."""
-    experiment, settings, slurm = session.experiment, session.settings, session.slurm
+    experiment, settings = session.experiment, session.settings
     prepared, entries = _checked(session, named)
     report = SubmitReport()
     if not dry_run:
         experiment.prepare(group_readable=settings.group_readable)
-        release_if_over(experiment, slurm)
-        entries = register.resolve(experiment, slurm, sleep=sleep)
+        entries = resolve(session, sleep=sleep)
     counting = latest(entries)
     registered = {name: entry for (name, _), entry in counting.items()}
     registered |= {eval_name(name): entry for name, entry in counting.items()}
@@ -104,11 +99,9 @@ def _brought_back(
 
 def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], list[Entry]]:
     """What would be submitted, and what is registered already, after all checks: input (2), then Slurm (69)."""
-    experiment, settings, environ = session.experiment, session.settings, session.environ
+    experiment, settings = session.experiment, session.settings
     scripts = find(experiment, settings, named)
-    for submission in plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ):
-        if not is_utf8(submission.name):
-            raise UsageError(f"{submission.script}: its --job-name is not UTF-8 and cannot be recorded; rename it")
+    plan(scripts, root=experiment.root, registered=(), taken=(), environ=session.environ)
     experiment.check()
     refuse_world_writable(experiment, settings)
     entries = experiment.ledger.entries()
@@ -131,7 +124,8 @@ def _skip(
     ev = state.evals.get(names[0]) if state is not None else None
     stands = f" ({ev.state if ev is not None else 'submitted'})"
     why = "already registered" + (", waiting to be submitted" if entry.is_waiting else stands)
-    if submission.name not in registered:
-        count, listed = len(submission.tasks or ()), ", ".join(names[:_LISTED])
+    count = len(submission.tasks or ())
+    if submission.name not in registered and len(names) < count:
+        listed = ", ".join(names[:_LISTED])
         why += f", of {counted(count, 'task')} {len(names)}: {listed}; watch the others, too"
     report.skip(submission.name, why, entry.accepted.job_id if entry.accepted is not None else None)

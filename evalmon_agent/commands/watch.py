@@ -5,9 +5,9 @@ from __future__ import annotations
 import fnmatch
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import click
 
@@ -23,30 +23,27 @@ from evalmon_agent.cli.submissions import (
 from evalmon_agent.commands.report import report as write_report
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.experiment_lock import locked, release_if_over
-from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs, with_outputs
-from evalmon_agent.jobs.register import resolve
+from evalmon_agent.experiment.experiment_lock import locked
+from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs, with_places
 from evalmon_agent.monitor.poll import read_local
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.scontrol import JobDetails
 from evalmon_agent.submission.adoption import (
-    Adoption,
     SlurmJob,
     WatchRequest,
-    array_pattern,
     name_of,
     parse_requests,
     plan_adoptions,
     requested_jobs,
 )
-from evalmon_agent.submitting.prepare import require_slurm
-from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_monitor_jobs
+from evalmon_agent.submitting.prepare import check, resolve
+from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_monitor_jobs
 from evalmon_agent.tracking.apply import JobIndex, is_tracked
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
-from evalmon_agent.words.job_id import JobId, component_of, task_of, whole_job
+from evalmon_agent.tracking.registry import Adopted, Entry, Submission
+from evalmon_agent.words.job_id import component_of, whole_job
 from evalmon_agent.words.printable import printable
 
 
@@ -86,8 +83,7 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
     else:
         verb = "would watch" if dry_run else "watching"
         for ev in report.watched:
-            note = f"; {printable(ev['note'])}" if "note" in ev else ""
-            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']}){note}")
+            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']})")
         for ev in report.skipped:
             click.echo(f"skipped {printable(ev['name'])}  job {ev['job_id']}: {ev['why']}")
         if report.unmonitored:
@@ -101,21 +97,12 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
 
 
 @dataclass(slots=True)
-class WatchReport:
+class WatchReport(MonitorJobReports):
     """What was done, for people and for --json; `unmonitored` names the watched evals that have no own report."""
 
     watched: list[dict[str, str]] = field(default_factory=list)
     unmonitored: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
-    refused: list[dict[str, str]] = field(default_factory=list)
-    completion: MonitorJobReport | None = None
-    sidecar: MonitorJobReport | None = None
-
-    @property
-    def exit_status(self) -> int:
-        """1 if a job cannot be watched, or Slurm refused a monitor job."""
-        monitor_jobs = [self.completion, self.sidecar]
-        return int(bool(self.refused) or any(job is not None and job.status == "refused" for job in monitor_jobs))
 
 
 def watch(
@@ -123,30 +110,25 @@ def watch(
 ) -> WatchReport:
     """Adopt these jobs, and queued or running jobs whose name matches; writes nothing before all checks."""
     experiment, settings, slurm = session.experiment, session.settings, session.slurm
-    experiment.check()
-    refuse_world_writable(experiment, settings)
-    require_slurm(slurm)
+    check(session)
     known = known_jobs(slurm, (request.job_id for request in requests))
     report = WatchReport()
     chosen = _chosen(known, requests, match, report)
     state, entries = _so_far(experiment, settings)
-    registered = {registration.job_id for registration in registrations(entries)}
-    new, hooked = _new(chosen, JobIndex(state.evals.values()), registered, report)
-    whole = _whole_arrays(requests, new, report)
+    new = _new(chosen, JobIndex(state.evals.values()), report)
     taken = {name: not ev.final for name, ev in state.evals.items()}
     taken |= {e.submission.name: True for e in entries if e.is_eval and e.is_open}
-    planned = plan_adoptions(new, root=experiment.root, taken=taken, whole=whole)
-    jobs = {job.job_id: job for job in with_outputs(slurm, [*(a.job for a in planned), *(job for _, job in hooked)])}
-    planned = [replace(adoption, job=jobs[adoption.job.job_id]) for adoption in planned]
-    adopted = _records(planned, work_dirs=_work_dirs(entries), now=time.time())
-    adopted += [_record(jobs[job.job_id], name, None, now=time.time()) for name, job in hooked]
-    report.watched[:0] = [_watched(adoption.name, adoption.job) for adoption in planned]
-    report.unmonitored = [adoption.name for adoption in planned]
+    planned = plan_adoptions(new, root=experiment.root, taken=taken)
+    jobs = dict(zip(planned, with_places(slurm, list(planned.values())), strict=True))
+    adopted = _records(jobs, work_dirs=_work_dirs(entries), now=time.time())
+    report.watched = [
+        {"name": name, "job_id": job.job_id, "state": str(job.state or "unknown")} for name, job in jobs.items()
+    ]
+    report.unmonitored = list(jobs)
     if dry_run:
         return report
     experiment.prepare(group_readable=settings.group_readable)
-    release_if_over(experiment, slurm)
-    resolve(experiment, slurm)
+    resolve(session)
     _claim(experiment, adopted)
     with interruptible("the jobs are adopted; run the same command again for the monitor jobs"):
         if adopted or report.skipped:
@@ -166,11 +148,7 @@ def _chosen(
         if not jobs:
             report.refused.append({"job_id": request.job_id, "error": _why_not(known, request)})
         for job in jobs:
-            earlier = chosen.get(job)
-            if earlier is not None and None not in (earlier.name, request.name):
-                error = f"two names are given, {earlier.name} and {request.name}; give one"
-                report.refused.append({"job_id": job.job_id, "error": error})
-            elif earlier is None or earlier.name is None:
+            if chosen.setdefault(job, request).name is None:
                 chosen[job] = request
     if match is None:
         return chosen
@@ -212,101 +190,57 @@ def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState
 
 
 def _new(
-    chosen: Mapping[SlurmJob, WatchRequest], index: JobIndex, registered: Collection[JobId], report: WatchReport
-) -> tuple[list[tuple[WatchRequest, SlurmJob]], list[tuple[str, SlurmJob]]]:
-    """The jobs that are not evals yet; and those that are evals by their own report only, with their names."""
+    chosen: Mapping[SlurmJob, WatchRequest], index: JobIndex, report: WatchReport
+) -> list[tuple[WatchRequest, SlurmJob]]:
+    """The jobs that are not evals yet, neither registered nor by their own report."""
     new: list[tuple[WatchRequest, SlurmJob]] = []
-    hooked: list[tuple[str, SlurmJob]] = []
     for job, request in chosen.items():
         same_id = index.of(job.job_id)
         if not is_tracked(same_id, job.submitted_at):
             new.append((request, job))
             continue
         name = same_id[0][0].name
-        other = None if request.name is None or name_of(request.name, job.job_id) == name else request.name
-        if job.job_id not in registered:
-            hooked.append((name, job))
-            report.watched.append(_watched(name, job))
-            if other is not None:
-                report.watched[-1]["note"] = f"the job's own report gives this name; {other} is not used"
-        elif other is None:
+        if request.name is None or name_of(request.name, job.job_id) == name:
             report.skipped.append({"name": name, "job_id": job.job_id, "why": "already registered"})
         else:
-            error = f"it is the eval {name} already, and an eval keeps its name; leave out {other}="
+            error = f"it is the eval {name} already, and an eval keeps its name; leave out {request.name}="
             report.refused.append({"job_id": job.job_id, "error": error})
-    return new, hooked
+    return new
 
 
-def _whole_arrays(
-    requests: Sequence[WatchRequest], new: Sequence[tuple[WatchRequest, SlurmJob]], report: WatchReport
-) -> set[JobId]:
-    """The arrays of which all tasks are meant and none is registered: each is one record."""
-    requested = {request.job_id for request in requests}
-    registered = {skipped["job_id"].partition("_")[0] for skipped in report.skipped}
-    arrays = {whole_job(job.job_id) for _, job in new if task_of(job.job_id) is not None}
-    return {array for array in arrays & requested if array not in registered}
-
-
-def _work_dirs(entries: Iterable[Entry]) -> list[str]:
+def _work_dirs(entries: Iterable[Entry]) -> list[str | None]:
     """The directories where known evals write, or (adopted ones) may write."""
-    evals = [entry for entry in entries if entry.is_eval]
-    places = [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
-    return [place for place in places if place is not None]
+    evals = (entry for entry in entries if entry.is_eval)
+    return [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
 
 
-def _records(planned: Sequence[Adoption], *, work_dirs: Sequence[str], now: float) -> list[Adopted]:
+def _records(jobs: Mapping[str, SlurmJob], *, work_dirs: Sequence[str | None], now: float) -> list[Adopted]:
     """The records. A working directory is an eval's place for CSVs only if no other eval writes there."""
-    used = Counter([*work_dirs, *(adoption.job.work_dir for adoption in planned if adoption.job.work_dir is not None)])
+    used = Counter([*work_dirs, *(job.place.work_dir for job in jobs.values() if job.place is not None)])
     records = []
-    arrays: dict[JobId, list[Adoption]] = defaultdict(list)
-    for adoption in planned:
-        if adoption.whole_array and task_of(adoption.job.job_id) is not None:
-            arrays[whole_job(adoption.job.job_id)].append(adoption)
-        else:
-            records.append(_record(adoption.job, adoption.name, _place(adoption.job, used), now=now))
-    for array, adoptions in arrays.items():
-        submitted_at = min(adoption.job.submitted_at for adoption in adoptions)
-        tasks = tuple(sorted(task_of(adoption.job.job_id) or 0 for adoption in adoptions))
-        whole = replace(
-            adoptions[0].job,
-            job_id=array,
-            submitted_at=submitted_at,
-            output=array_pattern({adoption.job.job_id: adoption.job.output for adoption in adoptions}),
-            errors=array_pattern({adoption.job.job_id: adoption.job.errors for adoption in adoptions}),
+    for name, job in jobs.items():
+        place = job.place or JobDetails(job.job_id, None)
+        output_dir = place.work_dir if used[place.work_dir] == 1 else None
+        record = Adopted(
+            Submission(name, job.script or "", output_dir),
+            job.job_id,
+            now,
+            job.submitted_at,
+            partition=place.partition,
+            account=place.account,
+            qos=place.qos,
+            work_dir=place.work_dir,
+            output=place.output,
+            errors=place.errors,
         )
-        records.append(_record(whole, adoptions[0].stem, None, now=now, tasks=tasks))
+        records.append(record)
     return records
-
-
-def _place(job: SlurmJob, used: Counter[str]) -> str | None:
-    return job.work_dir if job.work_dir is not None and used[job.work_dir] == 1 else None
-
-
-def _record(
-    job: SlurmJob, name: str, output_dir: str | None, *, now: float, tasks: tuple[int, ...] | None = None
-) -> Adopted:
-    return Adopted(
-        Submission(name, job.script or "", output_dir, tasks),
-        job.job_id,
-        now,
-        job.submitted_at,
-        partition=job.partition,
-        account=job.account,
-        qos=job.qos,
-        work_dir=job.work_dir,
-        output=job.output,
-        errors=job.errors,
-    )
 
 
 def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
     """Record them, except those that another `watch` has recorded meanwhile."""
     with locked(experiment):
         entries = experiment.ledger.entries()
-        known = {(e.adopted.job_id, e.adopted.submitted_at) for e in entries if e.adopted is not None}
-        new = [record for record in adopted if (record.job_id, record.submitted_at) not in known]
+        adopted_before = {(e.adopted.job_id, e.adopted.submitted_at) for e in entries if e.adopted is not None}
+        new = [record for record in adopted if (record.job_id, record.submitted_at) not in adopted_before]
         experiment.ledger.append(*new)
-
-
-def _watched(name: str, job: SlurmJob) -> dict[str, str]:
-    return {"name": name, "job_id": job.job_id, "state": str(job.state or "unknown")}

@@ -1,10 +1,14 @@
-"""Measures the figures of a job's GPUs (`gpu_figures`) from the rows of its CSVs. Pure."""
+"""Measures the figures of a job's GPUs (`gpu_figures`) from the rows of its CSVs, tick by tick. Pure.
+
+A tick is what was read of the GPUs at one moment.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from statistics import fmean, median, median_high
 from typing import TypeVar
@@ -20,7 +24,6 @@ from evalmon_agent.evidence.gpu_csv import (
     memory_peak_mib,
 )
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.evidence.gpu_ticks import complete_ticks, elapsed_s, group, memory_sums_mib
 from evalmon_agent.words.csv_columns import GpuColumn
 
 _BYTES_PER_MIB = 1024 * 1024
@@ -31,6 +34,9 @@ _MIN_COVERED_FRACTION = 0.9
 # The sampler takes a last look at the end if so much time has passed since the one before.
 _LAST_AFTER_S = 1.0
 _LONGEST_S = 10 * 365 * 86400.0
+
+# nvidia-smi prints the GPUs of one round within milliseconds; its shortest usual interval is 1 s.
+_SAME_ROUND_S = 0.5
 
 _Number = TypeVar("_Number", int, float)
 
@@ -52,28 +58,31 @@ def figures(*tables: GpuTable, span: SampledSpan = _UNKNOWN_SPAN) -> GpuFigures 
 
     Over several nodes counts, memory, power and energy are added up, for memory the peak of each node.
     """
-    node_rows = [table.rows for table in tables if table.rows]
-    if not node_rows:
+    nodes = [table.rows for table in tables if table.rows]
+    if not nodes:
         return None
-    nodes = [_of_node(rows, span) for rows in node_rows]
-    rows = [row for one_node in node_rows for row in one_node]
+    ticks = [list(complete_ticks(rows)) for rows in nodes]
+    power = [power_and_energy(rows) for rows in nodes]
+    rows = [row for rows in nodes for row in rows]
     busy = sorted(_known(rows, busy_pct))
     return GpuFigures(
-        count=_sum([node.count for node in nodes]),
-        samples=max(node.samples for node in nodes),
+        count=_sum([max(map(len, of_node), default=None) for of_node in ticks]),
+        samples=max(sum(1 for _ in group(rows)) for rows in nodes),
         utilization_mean_pct=_mean(busy),
         utilization_p95_pct=busy[math.ceil(0.95 * len(busy)) - 1] if busy else None,
         utilization_max_pct=busy[-1] if busy else None,
         idle_fraction=_mean([pct == 0 for pct in busy]),
-        memory_peak_bytes=_sum([node.memory_peak_bytes for node in nodes]),
-        memory_total_bytes=_sum([node.memory_total_bytes for node in nodes]),
-        power_mean_w=_sum([node.power_mean_w for node in nodes]),
-        energy_j=_sum([node.energy_j for node in nodes]),
+        memory_peak_bytes=_sum([_memory_peak_bytes(of_node) for of_node in ticks]),
+        memory_total_bytes=_sum([_memory_total_bytes(of_node) for of_node in ticks]),
+        power_mean_w=_sum([mean_w for mean_w, _ in power]),
+        energy_j=_sum([energy_j for _, energy_j in power]),
         samples_expected=samples_expected(span),
         below_5_pct_fraction=_mean([pct < _LOW_PCT for pct in busy]),
-        longest_idle_s=max((s for node in nodes if (s := node.longest_idle_s) is not None), default=None),
-        first_use_s=min((s for node in nodes if (s := node.first_use_s) is not None), default=None),
-        unused_count=_sum([node.unused_count for node in nodes]),
+        longest_idle_s=max((s for rows in nodes if (s := longest_idle_s(rows)) is not None), default=None),
+        first_use_s=min(
+            (s for rows in nodes if (s := first_use_s(rows, started_at=span.started_at)) is not None), default=None
+        ),
+        unused_count=_sum([unused_count(rows) for rows in nodes]),
         near_power_cap_fraction=_mean(_known(rows, is_near_power_cap)),
         throttled_fraction=_mean(_known(rows, is_throttled)),
         sm_activity_mean_pct=_mean(_extras(rows, GpuColumn.SM_ACTIVITY_PCT)),
@@ -89,39 +98,15 @@ def between(table: GpuTable, *, start_unix_s: float, end_unix_s: float) -> GpuTa
     return GpuTable(rows=tuple(rows), bad_lines=table.bad_lines)
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    count: int | None
-    samples: int
-    memory_peak_bytes: int | None
-    memory_total_bytes: int | None
-    power_mean_w: float | None
-    energy_j: float | None
-    longest_idle_s: float | None
-    first_use_s: float | None
-    unused_count: int | None
+def _memory_peak_bytes(ticks: Sequence[Sequence[GpuRow]]) -> int | None:
+    """The highest sum over all GPUs; GPUs without the figure are left out."""
+    peaks = [int(sum(_known(tick, memory_peak_mib))) for tick in ticks]
+    return max(peaks) * _BYTES_PER_MIB if any(map(memory_sums_mib, ticks)) else None
 
 
-def _of_node(rows: Sequence[GpuRow], span: SampledSpan) -> _Node:
-    ticks = list(complete_ticks(rows))
-    memory_mib = [sums for tick in ticks if (sums := memory_sums_mib(tick))]
-    power_w, energy_j = power_and_energy(rows)
-    return _Node(
-        count=max((len(tick) for tick in ticks), default=None),
-        samples=sum(1 for _ in group(rows)),
-        memory_peak_bytes=max(map(_memory_peak_bytes, ticks), default=0) if memory_mib else None,
-        memory_total_bytes=max(total for _, total in memory_mib) * _BYTES_PER_MIB if memory_mib else None,
-        power_mean_w=power_w,
-        energy_j=energy_j,
-        longest_idle_s=longest_idle_s(rows),
-        first_use_s=first_use_s(rows, started_at=span.started_at),
-        unused_count=unused_count(rows),
-    )
-
-
-def _memory_peak_bytes(tick: Sequence[GpuRow]) -> int:
-    """The figure for all GPUs together; GPUs without one are left out."""
-    return int(sum(_known(tick, memory_peak_mib))) * _BYTES_PER_MIB
+def _memory_total_bytes(ticks: Sequence[Sequence[GpuRow]]) -> int | None:
+    totals = [sums[1] for tick in ticks if (sums := memory_sums_mib(tick))]
+    return max(totals) * _BYTES_PER_MIB if totals else None
 
 
 def _known(rows: Sequence[GpuRow], value_of: Callable[[GpuRow], float | None]) -> list[float]:
@@ -253,3 +238,117 @@ def _trapezoids_j(powers: Sequence[tuple[GpuRow, float]]) -> float | None:
     if covered_s < _MIN_COVERED_FRACTION * sum(abs(gap_s) for gap_s, _ in steps):
         return None
     return sum(gap_s * power_w for gap_s, power_w in sane)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """All GPUs of the job at one moment."""
+
+    local_time: datetime
+    """As printed, without a zone."""
+    unix_s: float | None
+    """None in nvidia-smi's own files: there only the local time is known."""
+    utilization_pct: float | None
+    """Over the GPUs that have one."""
+    memory_used_mib: int | None
+    memory_total_mib: int | None
+    """Sums over the GPUs that have both."""
+
+    @property
+    def at(self) -> float:
+        """Epoch seconds; of a local time without a zone, by the zone of this process."""
+        return self.local_time.timestamp() if self.unix_s is None else self.unix_s
+
+
+def last_tick(rows: Sequence[GpuRow]) -> Tick | None:
+    """The last tick that is complete; None if none is."""
+    for rows_of_tick in complete_ticks(rows, newest_first=True):
+        return _tick(rows_of_tick)
+    return None
+
+
+def complete_ticks(rows: Sequence[GpuRow], *, newest_first: bool = False) -> Iterator[list[GpuRow]]:
+    """The rows of each complete tick.
+
+    No tick beside a bad line is complete. Ours are written at once, so only the last one can lack rows: if
+    it has fewer GPUs than the one before, it is left out until the next one has begun. nvidia-smi's rows
+    carry no GPU: there the rows of one round lie closer together than the rounds.
+    """
+    ticks = list(group(rows))
+    order = range(len(ticks))
+    for at in reversed(order) if newest_first else order:
+        before = ticks[at - 1] if at else None
+        after = ticks[at + 1] if at + 1 < len(ticks) else None
+        if _is_complete(ticks[at], before, after):
+            yield ticks[at]
+
+
+def group(rows: Sequence[GpuRow]) -> Iterator[list[GpuRow]]:
+    """The rows tick by tick, complete or not."""
+    tick: list[GpuRow] = []
+    for row in rows:
+        if tick and not _belongs(row, tick):
+            yield tick
+            tick = []
+        tick.append(row)
+    if tick:
+        yield tick
+
+
+def elapsed_s(earlier: GpuRow, later: GpuRow) -> float:
+    """The time between two rows of one file; negative where a clock was set back or an hour repeats."""
+    if earlier.timestamp_unix_s is not None and later.timestamp_unix_s is not None:
+        return later.timestamp_unix_s - earlier.timestamp_unix_s
+    return (later.local_time - earlier.local_time).total_seconds()
+
+
+def _belongs(row: GpuRow, tick: Sequence[GpuRow]) -> bool:
+    if row.gpu is not None and any(row.gpu == other.gpu for other in tick):
+        return False
+    if row.timestamp_unix_s is not None or tick[-1].timestamp_unix_s is not None:
+        return row.timestamp_unix_s == tick[-1].timestamp_unix_s
+    return 0 <= elapsed_s(tick[-1], row) < _SAME_ROUND_S
+
+
+def _is_complete(tick: Sequence[GpuRow], before: Sequence[GpuRow] | None, after: Sequence[GpuRow] | None) -> bool:
+    if any(row.beside_bad_line for row in tick):
+        return False
+    if tick[0].timestamp_unix_s is None:
+        return _is_whole_round(tick, before, after)
+    if after or not before:
+        return True
+    gpus, gpus_before = {row.gpu for row in tick}, {row.gpu for row in before}
+    # A requeued job may have got other GPUs.
+    return gpus >= gpus_before or gpus.isdisjoint(gpus_before)
+
+
+def _is_whole_round(tick: Sequence[GpuRow], before: Sequence[GpuRow] | None, after: Sequence[GpuRow] | None) -> bool:
+    spread_s = elapsed_s(tick[0], tick[-1])
+    if before is None and after is None:
+        return spread_s == 0
+    # Otherwise these are not rounds, but one GPU that was looked at many times a second.
+    if any(0 <= elapsed_s(a[-1], b[0]) <= spread_s for a, b in pairwise([before, tick, after]) if a and b):
+        return False
+    return after is not None or before is None or len(tick) >= len(before)
+
+
+def _tick(rows: Sequence[GpuRow]) -> Tick:
+    utilizations = [row.utilization_pct for row in rows if row.utilization_pct is not None]
+    used_mib, total_mib = memory_sums_mib(rows) or (None, None)
+    return Tick(
+        local_time=rows[0].local_time,
+        unix_s=rows[0].timestamp_unix_s,
+        utilization_pct=sum(utilizations) / len(utilizations) if utilizations else None,
+        memory_used_mib=used_mib,
+        memory_total_mib=total_mib,
+    )
+
+
+def memory_sums_mib(rows: Sequence[GpuRow]) -> tuple[int, int] | None:
+    """Used and total memory over the rows that have both; None if no row has."""
+    pairs = [
+        (row.memory_used_mib, row.memory_total_mib)
+        for row in rows
+        if row.memory_used_mib is not None and row.memory_total_mib is not None
+    ]
+    return (sum(used for used, _ in pairs), sum(total for _, total in pairs)) if pairs else None

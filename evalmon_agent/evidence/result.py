@@ -23,14 +23,18 @@ _WORST_FIRST = (ERROR, CANCELLED, STARTED, UNREADABLE, SUCCESS)
 
 SCORES_AT_MOST = 1000
 _NAME_LIMIT = 200
-_ARGUMENTS_LIMIT_BYTES = 8 * 1024
+_ARGUMENTS_AT_MOST_CHARS = 8 * 1024
 _ERROR_LIMIT = 2000
-_DIGITS = 19
+_LARGEST_INTEGER = 2**63
 _LARGEST = sys.float_info.max
 
 
 class UnreadableLogError(Exception):
     """The file is no log that we read; the message says why."""
+
+
+class TooLargeError(UnreadableLogError):
+    """The file is larger than what evalmon reads: it may be a whole log."""
 
 
 class SampleError(Struct, frozen=True, gc=False):
@@ -165,6 +169,8 @@ def _rank(status: str) -> int:
 
 def _shown(name: str, value: object) -> tuple[str, Any]:
     """An argument as it can be kept: numbers as they are, the rest as text, masked if it looks like a secret."""
+    if isinstance(value, int) and abs(value) >= _LARGEST_INTEGER:
+        value = str(value)
     if value is None or isinstance(value, bool | int | float):
         return _encodable(name), value
     text = _encodable(value if isinstance(value, str) else json.dumps(value))
@@ -189,13 +195,12 @@ def as_mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def as_arguments(text: object) -> Mapping[str, Any] | None:
-    """The JSON object that the text is, unless it is long, without what looks like a secret."""
-    if not isinstance(text, bytes) or len(text) > _ARGUMENTS_LIMIT_BYTES:
-        return None
-    with suppress(ValueError, RecursionError):
-        value = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _DIGITS else digits)
-        return dict(starmap(_shown, value.items())) if isinstance(value, dict) else None
+def as_arguments(value: object) -> Mapping[str, Any] | None:
+    """The value if it is a JSON object, unless it is long, without what looks like a secret."""
+    if isinstance(value, dict):
+        with suppress(ValueError, RecursionError):
+            if len(json.dumps(value)) <= _ARGUMENTS_AT_MOST_CHARS:
+                return dict(starmap(_shown, value.items()))
     return None
 
 

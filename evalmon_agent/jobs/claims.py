@@ -6,13 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.state import LastSaved
+from evalmon_agent.session import Session
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.tracking.registry import (
     Dropped,
@@ -35,45 +35,41 @@ _AFTER_S = 0.001
 Claim = Literal["claimed", "taken", "no room", "too soon"]
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How many evals may be with Slurm at once, and how many seconds lie between two submissions at least.
-
-    `saved`: one for many claims, so that the state is loaded for the first of them only.
-    """
-
-    max_submit: int | None = None
-    stagger_s: float = 0.0
-    saved: LastSaved = field(default_factory=LastSaved)
-
-
 def new_token() -> str:
     """A new, unique name for one submission."""
     return os.urandom(8).hex()
 
 
-def claim(experiment: Experiment, token: str, what: What) -> None:
+def claim(experiment: Experiment, what: What) -> Submission:
     """Put the intent to submit a monitor job on record."""
+    submission = Submission(token=new_token(), what=what)
     with locked(experiment):
-        experiment.ledger.append(_intent(Submission(token=token, what=what), time.time()))
+        experiment.ledger.append(_intent(submission, time.time()))
+    return submission
 
 
 def claim_evals(
-    experiment: Experiment, submission: Submission, room: Room, *, instead_of: Mapping[Name, str] | None = None
+    session: Session,
+    submission: Submission,
+    *,
+    saved: LastSaved | None = None,
+    instead_of: Mapping[Name, str] | None = None,
 ) -> Claim:
     """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon.
 
-    `instead_of`: for evals that were submitted before, the token that counts now; they are taken only while it does.
+    `saved`: one for many claims, so that the state is loaded for the first of them only. `instead_of`: for evals that
+    were submitted before, the token that counts now; they are taken only while it does.
     """
+    experiment, settings = session.experiment, session.settings
     with locked(experiment):
         entries = experiment.ledger.index()
         if not _is_free(submission, entries, instead_of=instead_of or {}):
             return "taken"
-        if room.max_submit is not None:
-            active = in_queue(list(entries), room.saved.load(experiment))
-            if active + submission.size > room.max_submit:
+        if settings.max_submit is not None:
+            active = in_queue(list(entries), (saved or LastSaved()).load(experiment))
+            if active + submission.size > settings.max_submit:
                 return "no room"
-        if room.stagger_s and seconds_to_wait(entries, room.stagger_s, now=time.time()) > 0:
+        if settings.stagger and seconds_to_wait(entries, settings.stagger, now=time.time()) > 0:
             return "too soon"
         # These times order an eval's jobs, so they grow even if this host's clock does not.
         earlier = (entry.at + _AFTER_S for entry in entries.of_name(submission.name) if entry.has_begun)

@@ -14,13 +14,10 @@ from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
 from evalmon_agent.files.permissions import is_trusted, user_name, writers
-from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.trusted import read_at
-from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.settings import Settings
 from evalmon_agent.submission.launcher import render
 from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Prepared, Script, read_script
-from evalmon_agent.tracking.registry import Submission
 
 _ADVICE = "to submit it anyway, name it: evalmon submit EXP SCRIPT..."
 _DIGITS = re.compile(r"(\d+)")
@@ -101,8 +98,8 @@ def _matching(experiment: Experiment, patterns: Sequence[str], directory: str) -
         for pattern in patterns
         for match in glob.glob(pattern, root_dir=directory, recursive=True)
     }
-    ours = experiment.directory + os.sep
-    return sorted((path for path in matches if not path.startswith(ours)), key=_naturally)
+    own_files = experiment.directory + os.sep
+    return sorted((path for path in matches if not path.startswith(own_files)), key=_naturally)
 
 
 def _naturally(path: str) -> list[tuple[int, str]]:
@@ -153,11 +150,11 @@ def _refuse_foreign_links(experiment: Experiment, path: str) -> None:
             raise UsageError(f"{path}: {place} is a link of {user_name(status.st_uid)}; {_ADVICE}")
 
 
-def prepare(experiment: Experiment, settings: Settings, new: Prepared) -> BatchJob:
-    """Write the launcher."""
-    launcher, submission = launcher_for(experiment, settings, new), new.submission
+def write_launcher(experiment: Experiment, settings: Settings, new: Prepared) -> None:
+    """Write what sbatch is to get."""
+    submission = new.submission
     parts = scripts.launcher_parts(experiment, submission.script, new.script.content)
-    return _batch_job(scripts.write(experiment, submission.token, parts, launcher), launcher, submission)
+    scripts.write(experiment, submission.token, parts, launcher_for(experiment, settings, new))
 
 
 def launcher_for(experiment: Experiment, settings: Settings, new: Prepared) -> bytes:
@@ -169,17 +166,4 @@ def launcher_for(experiment: Experiment, settings: Settings, new: Prepared) -> b
         interpreter=sys.executable,
         package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
         sample_interval_s=settings.sample_interval,
-    )
-
-
-def prepared(experiment: Experiment, submission: Submission) -> BatchJob | None:
-    """The launcher that `prepare` wrote earlier; None if it is gone."""
-    launcher = scripts.read_launcher(experiment, submission.token, submission.script)
-    path = shown(scripts.launcher_of(experiment, submission.token, submission.script))
-    return None if launcher is None else _batch_job(path, launcher, submission)
-
-
-def _batch_job(path: str, launcher: bytes, submission: Submission) -> BatchJob:
-    return BatchJob(
-        submission.token, path, launcher, cwd=os.path.dirname(submission.script), options=submission.options
     )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.slurm.scontrol import OutputFiles
-from evalmon_agent.slurm.whereabouts import Whereabouts
+from evalmon_agent.slurm.scontrol import JobDetails
 from evalmon_agent.submission.adoption import SlurmJob
 from evalmon_agent.words.job_id import JobId, number_of, task_of, whole_job
 from evalmon_agent.words.states import TERMINAL
@@ -39,11 +38,9 @@ class KnownJobs:
 
 
 def known_jobs(slurm: Slurm, job_ids: Iterable[JobId]) -> KnownJobs:
-    """What squeue has, in two calls, and what sacct has of these jobs and arrays, in two per IDS_PER_CALL."""
+    """What squeue has, and what sacct has of these jobs and arrays."""
     known = KnownJobs()
-    asked = sorted({whole_job(job_id) for job_id in job_ids}, key=number_of)
-    chunks = [asked[start : start + IDS_PER_CALL] for start in range(0, len(asked), IDS_PER_CALL)]
-    for chunk in chunks:
+    for chunk in _chunks(job_ids):
         _add_accounts(known, slurm, chunk)
     queue = slurm.queue()
     for row in () if isinstance(queue, Failure) else queue.rows:
@@ -56,10 +53,13 @@ def known_jobs(slurm: Slurm, job_ids: Iterable[JobId]) -> KnownJobs:
     # Accounting may show an array as a plain job while it has only the beginning of it.
     for array in {whole_job(job_id) for job_id in known.jobs if task_of(job_id) is not None}:
         known.jobs.pop(array, None)
-    _add_places(known, slurm.places_in_queue())
-    for chunk in chunks:
-        _add_places(known, slurm.places_in_accounts(chunk))
     return known
+
+
+def _chunks(job_ids: Iterable[JobId]) -> Iterator[list[JobId]]:
+    whole = sorted({whole_job(job_id) for job_id in job_ids}, key=number_of)
+    for start in range(0, len(whole), IDS_PER_CALL):
+        yield whole[start : start + IDS_PER_CALL]
 
 
 def script_of(command: str) -> str | None:
@@ -90,38 +90,20 @@ def _add_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[JobId]) -> N
             known.jobs[row.job_id] = SlurmJob(row.job_id, row.submitted_at, row.state, row.name or "")
 
 
-def _add_places(known: KnownJobs, found: Iterable[Whereabouts]) -> None:
-    for where in found:
-        job = known.jobs.get(where.job_id)
-        if job is not None and job.submitted_at == where.submitted_at and job.work_dir is None:
-            known.jobs[where.job_id] = replace(
-                job, work_dir=where.work_dir, partition=where.partition, account=where.account, qos=where.qos
-            )
-
-
-def with_outputs(slurm: Slurm, jobs: Sequence[SlurmJob]) -> list[SlurmJob]:
-    """These jobs with where their output goes, by accounting, else by the controller, which takes a call for each.
+def with_places(slurm: Slurm, jobs: Sequence[SlurmJob]) -> list[SlurmJob]:
+    """These jobs with where they run and write: by accounting, else by the controller, which takes a call for each.
 
     Of those for which that would be too many calls, it is unknown until they end.
     """
-    arrays = sorted({whole_job(job.job_id) for job in jobs}, key=number_of)
-    found: dict[tuple[JobId, float | None], OutputFiles] = {}
-    for start in range(0, len(arrays), IDS_PER_CALL):
-        _add_outputs(found, slurm.outputs_in_accounts(arrays[start : start + IDS_PER_CALL]))
-    missing = {whole_job(job.job_id) for job in jobs if _outputs(found, job) is None}
-    for array in sorted(missing, key=number_of)[:_ASKED_ONE_BY_ONE]:
-        _add_outputs(found, slurm.outputs_in_queue(array))
-    pairs = ((job, _outputs(found, job)) for job in jobs)
-    return [job if files is None else replace(job, output=files.output, errors=files.errors) for job, files in pairs]
+    places: dict[tuple[JobId, float | None], JobDetails] = {}
+    for chunk in _chunks(job.job_id for job in jobs):
+        places |= {(place.job_id, place.submitted_at): place for place in slurm.places(chunk)}
+    missing = {whole_job(job.job_id) for job in jobs if (place := _place(places, job)) is None or place.output is None}
+    for job_id in sorted(missing, key=number_of)[:_ASKED_ONE_BY_ONE]:
+        places |= {(place.job_id, place.submitted_at): place for place in slurm.details(job_id)}
+    return [replace(job, place=_place(places, job)) for job in jobs]
 
 
-def _add_outputs(found: dict[tuple[JobId, float | None], OutputFiles], answer: Iterable[OutputFiles]) -> None:
-    for files in answer:
-        if files.output is not None:
-            found.setdefault((files.job_id, files.submitted_at), files)
-
-
-def _outputs(found: Mapping[tuple[JobId, float | None], OutputFiles], job: SlurmJob) -> OutputFiles | None:
-    """Its own, or those of all tasks that wait."""
-    own = found.get((job.job_id, job.submitted_at))
-    return own or found.get((whole_job(job.job_id), job.submitted_at))
+def _place(places: Mapping[tuple[JobId, float | None], JobDetails], job: SlurmJob) -> JobDetails | None:
+    """Its own, or that of all tasks that wait."""
+    return places.get((job.job_id, job.submitted_at)) or places.get((whole_job(job.job_id), job.submitted_at))

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import FrameType
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
@@ -21,12 +21,14 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.files.permissions import exposed
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.private import private_file
+from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch
-from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.failures import Failure, FailureKind, is_submit_limit, is_unfit_request
+from evalmon_agent.slurm.client import Slurm, Submitted
+from evalmon_agent.slurm.failures import Failure, FailureKind, is_unfit_request
+from evalmon_agent.slurm.sbatch import read_head
 from evalmon_agent.slurm.sbatch_options import in_effect
-from evalmon_agent.slurm.script import read_head
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
@@ -44,50 +46,10 @@ IN_FLIGHT_S = 15.0
 SECOND_LOOK_S = 2.0
 """The pause between two searches for a job that was not found."""
 
+_GONE = "the script that was to be submitted is gone from EXP/evalmon/scripts"
+
 _WINDOW_SLACK_S = 3600.0
 """How much further back accounting is asked: clocks differ, and a wider window costs nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The outcome of one submission; `job_id` is None if Slurm refused it, or if it is not known (`unknown`).
-
-    `limit`: it was refused only because too many jobs are in the queue already; `is_everywhere`: the refusal does not
-    come from where sbatch ran.
-    """
-
-    job_id: JobId | None
-    refusal: str = ""
-    unknown: bool = False
-    limit: bool = False
-    is_everywhere: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class BatchJob:
-    """What sbatch gets: `content`, on record at `path` below `scripts/{token}`; submitted from `cwd` with `options`.
-
-    `is_monitor_job`: the sidecar or the completion job, not an eval.
-    """
-
-    token: str
-    path: str
-    content: bytes
-    cwd: str
-    options: Sequence[str] = ()
-    is_monitor_job: bool = False
-
-    @contextmanager
-    def for_sbatch(self) -> Iterator[str]:
-        """The path that sbatch is given: a private copy with the token in its path.
-
-        A script that asks for its own path is given by its path on record.
-        """
-        if scripts.is_by_path(self.path):
-            yield self.path
-        else:
-            with private_file(self.token, os.path.basename(self.path), self.content) as path:
-                yield path
 
 
 @contextmanager
@@ -113,57 +75,82 @@ def uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bool = False) -> Outcome:
-    """Run sbatch for a job whose token is claimed, and record what it said.
+def submit(
+    session: Session, submission: Submission, *, options: Sequence[str] = (), elsewhere: bool = False
+) -> Submitted:
+    """Run sbatch for a submission that is claimed and whose launcher is written, and record what it said.
 
-    `elsewhere`: if sbatch is refused here, another place may be allowed to submit it, so the eval keeps waiting, unless
-    Slurm refused what the eval asks for.
+    `options`: those of a monitor job. `elsewhere`: if sbatch is refused here, another place may be allowed to submit
+    it, so the eval keeps waiting, unless Slurm refused what the eval asks for.
     """
-    token, is_held = job.token, _needs_hold(experiment, job.path)
-    options = [*job.options, *(["--hold"] if is_held else [])]
-    with job.for_sbatch() as path:
-        answer = slurm.submit(sbatch.argv(path, options=options), cwd=job.cwd, is_monitor_job=job.is_monitor_job)
-    job_id, unknown = answer.job_id, answer.unknown
-    if job_id is None and answer.doubtful:
-        job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)
+    experiment, slurm, token = session.experiment, session.slurm, submission.token
+    path, content = _launcher(experiment, submission)
+    if content is None:
+        return refuse(experiment, token, _GONE)
+    is_held = _needs_hold(experiment, path)
+    argv = [*submission.options, *options, *(["--hold"] if is_held else [])]
+    cwd = os.path.dirname(submission.script) or experiment.root
+    with _for_sbatch(token, path, content) as shown_path:
+        answer = slurm.submit(sbatch.argv(shown_path, options=argv), cwd=cwd, is_monitor_job=submission.what != "eval")
+    if answer.job_id is None and answer.doubtful:
+        answer = _looked_for(session, token, answer)
+    job_id = answer.job_id
     if job_id is not None:
         # At once, without waiting for the lock: the job may start any moment, and look for its own directory.
-        scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
+        scripts.lead_home(experiment, token, submission.script)
     if job_id is not None and is_held:
         try:
-            refusal = _release_or_cancel(slurm, job_id, job.content, job.options)
+            refusal = _release_or_cancel(slurm, job_id, content, submission.options)
         except SlurmUnavailableError as error:
-            return Outcome(None, str(error), unknown=True)
+            return Submitted(refusal=str(error), unknown=True)
         if refusal:
-            return replace(refuse(experiment, token, refusal, waits=elsewhere), is_everywhere=not elsewhere)
+            return refuse(experiment, token, refusal, waits=elsewhere)
     # Slurm's answer is recorded beside the intent even if somebody moved the directory meanwhile.
     with locked(experiment, wherever_it_is=True):
+        now = time.time()
         if job_id is not None:
-            experiment.ledger.append(Accepted(token, job_id, time.time(), cluster=answer.cluster))
-            return Outcome(job_id)
-        limit = not unknown and is_submit_limit(answer.refusal)
-        is_everywhere = not elsewhere or is_unfit_request(answer.refusal)
-        if not unknown:
-            experiment.ledger.append(Refused(token, answer.refusal, time.time(), waits=limit or not is_everywhere))
-    return Outcome(None, answer.refusal, unknown, limit, is_everywhere)
+            experiment.ledger.append(Accepted(token, job_id, now, cluster=answer.cluster))
+        elif not answer.unknown:
+            waits = answer.is_full or (elsewhere and not is_unfit_request(answer.refusal))
+            answer = replace(answer, waits=waits)
+            experiment.ledger.append(Refused(token, answer.refusal, now, waits=waits))
+    return answer
 
 
-def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False) -> Outcome:
+def _launcher(experiment: Experiment, submission: Submission) -> tuple[str, bytes | None]:
+    """The path and the content of what sbatch gets; None if it is gone."""
+    name = submission.script or f"evalmon-{submission.what}"
+    path = scripts.launcher_of(experiment, submission.token, name)
+    return path, scripts.read_launcher(experiment, submission.token, name)
+
+
+@contextmanager
+def _for_sbatch(token: str, path: str, content: bytes) -> Iterator[str]:
+    """The path that sbatch is given: a private copy with the token in its path.
+
+    A script that asks for its own path is given by its path on record.
+    """
+    if scripts.is_by_path(path):
+        yield shown(path)
+    else:
+        with private_file(token, os.path.basename(path), content) as copy:
+            yield copy
+
+
+def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False) -> Submitted:
     """Put on record that a claimed token cannot be submitted."""
     with locked(experiment, wherever_it_is=True):
         experiment.ledger.append(Refused(token, why, time.time(), waits=waits))
-    return Outcome(None, why)
+    return Submitted(refusal=why, waits=waits)
 
 
-def _look_for(
-    experiment: Experiment, slurm: Slurm, token: str, *, otherwise_unknown: bool
-) -> tuple[JobId | None, bool]:
-    """The job of a submission whose answer was inconclusive; else None, and whether there may be a job after all."""
+def _looked_for(session: Session, token: str, answer: Submitted) -> Submitted:
+    """The answer with the job of an inconclusive submission, if there is one; `unknown` where Slurm cannot be asked."""
     try:
-        job_id = _jobs_by_token(experiment, slurm, {token: time.time()}).get(token)
+        job_id = _jobs_by_token(session, {token: time.time()}).get(token)
     except SlurmUnavailableError:
-        return None, True
-    return (None, otherwise_unknown) if job_id is None else (job_id, False)
+        return replace(answer, unknown=True)
+    return answer if job_id is None else replace(answer, job_id=job_id)
 
 
 def confirm(experiment: Experiment, token: str | None, job_id: JobId | None) -> None:
@@ -179,23 +166,24 @@ def confirm(experiment: Experiment, token: str | None, job_id: JobId | None) -> 
             experiment.ledger.append(Accepted(token, job_id, time.time()))
 
 
-def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], object] = time.sleep) -> list[Entry]:
+def resolve(session: Session, *, sleep: Callable[[float], object] = time.sleep) -> list[Entry]:
     """All entries, after every intent whose submitter is gone was resolved by looking for its job.
 
     SlurmUnavailableError if Slurm cannot be asked: without it nothing may be submitted again.
     """
+    experiment = session.experiment
     entries = experiment.ledger.entries()
     orphans = [entry for entry in entries if entry.is_open and entry.intent is not None and not _is_alive(entry.intent)]
     if not orphans:
         return entries
     submitted_at = {entry.token: entry.at for entry in orphans}
-    jobs = _jobs_by_token(experiment, slurm, submitted_at)
+    jobs = _jobs_by_token(session, submitted_at)
     if len(jobs) < len(orphans):
         # One search proves nothing: the job may still be on its way, or the answer incomplete.
         youngest = max(entry.at for entry in orphans)
         sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
-        jobs |= _jobs_by_token(experiment, slurm, submitted_at)
-    why_cancelled = {e.token: _release_late(experiment, slurm, e.submission, jobs.get(e.token)) for e in orphans}
+        jobs |= _jobs_by_token(session, submitted_at)
+    why_cancelled = {e.token: _release_late(session, e.submission, jobs.get(e.token)) for e in orphans}
     with locked(experiment):
         current = experiment.ledger.index()
         # Meanwhile another process may have resolved it, and even begun it again.
@@ -208,15 +196,14 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
     return experiment.ledger.entries()
 
 
-def _release_late(experiment: Experiment, slurm: Slurm, submission: Submission, job_id: JobId | None) -> str:
+def _release_late(session: Session, submission: Submission, job_id: JobId | None) -> str:
     """Release a job whose submitter died before it did; returns why the job was cancelled instead, or ""."""
-    path = scripts.launcher_of(experiment, submission.token, submission.script)
-    if job_id is None or not _needs_hold(experiment, path):
+    path, launcher = _launcher(session.experiment, submission)
+    if job_id is None or not _needs_hold(session.experiment, path):
         return ""
-    if not _is_pending(slurm, job_id):
+    if not _is_pending(session.slurm, job_id):
         return ""  # its submitter lived to release it
-    launcher = scripts.read_launcher(experiment, submission.token, submission.script) or b""
-    return _release_or_cancel(slurm, job_id, launcher, submission.options)
+    return _release_or_cancel(session.slurm, job_id, launcher or b"", submission.options)
 
 
 def _is_pending(slurm: Slurm, job_id: JobId) -> bool:
@@ -232,28 +219,28 @@ def _outcome(token: str, job_id: JobId | None, why_cancelled: str, *, at: float)
     return Refused(token, why_cancelled, at) if why_cancelled else Accepted(token, job_id, at)
 
 
-def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, JobId]:
+def _jobs_by_token(session: Session, submitted_at: Mapping[str, float]) -> dict[str, JobId]:
     """The jobs with these tokens: from squeue by their Command, from their own reports, or from accounting.
 
     Accounting lags behind, but it knows jobs that ended without a report and that squeue has forgotten.
     """
-    answer = slurm.queue()
+    answer = session.slurm.queue()
     if isinstance(answer, Failure):
         raise SlurmUnavailableError(
             f"an interrupted submission cannot be resolved, Slurm does not answer ({answer.line}); try again later"
         )
-    if not answer.rows and _has_active(experiment):
+    if not answer.rows and _has_active(session.experiment):
         raise SlurmUnavailableError(
             "an interrupted submission cannot be resolved: squeue shows no job at all, not even those that are "
-            f"active here; try again after: evalmon status {experiment.root}"
+            f"active here; try again after: evalmon status {session.experiment.root}"
         )
     tokens = set(submitted_at)
     job_ids = {t: whole_job(r.job_id) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
-    for report in reports.changed(experiment.jobs, {}):
+    for report in reports.changed(session.experiment.jobs, {}):
         for token in report.tokens & tokens:
             job_ids.setdefault(token, whole_job(report.job_id))
     missing = {token: at for token, at in submitted_at.items() if token not in job_ids}
-    return _in_accounts(slurm, missing) | job_ids
+    return _in_accounts(session.slurm, missing) | job_ids
 
 
 def _in_accounts(slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, JobId]:

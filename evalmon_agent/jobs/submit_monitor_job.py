@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from evalmon_agent.experiment import scripts, settings_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.claims import claim, new_token
-from evalmon_agent.jobs.register import BatchJob, Outcome, submit, uninterrupted
+from evalmon_agent.jobs.claims import claim
+from evalmon_agent.jobs.register import submit, uninterrupted
 from evalmon_agent.session import Session
 from evalmon_agent.settings import MonitorJobSettings
+from evalmon_agent.slurm.client import Submitted
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.slurm.script import read_head
+from evalmon_agent.slurm.sbatch import read_head
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
 from evalmon_agent.submission.monitor_script import (
     MonitorJobKind,
@@ -37,7 +38,7 @@ WAITING_BEGIN_S = 300
 @uninterrupted()
 def submit_monitor_job(
     session: Session, kind: MonitorJobKind, *, afterany: Sequence[JobId] = (), later_s: float = 0.0
-) -> Outcome:
+) -> Submitted:
     """Submit a sidecar, or a completion job after these jobs, `later_s` from now at the earliest.
 
     A sidecar that would take a node is refused.
@@ -47,9 +48,9 @@ def submit_monitor_job(
     where = job.partition or place.partition
     partitions = _partitions(session)
     if kind == "sidecar" and is_exclusive(where, partitions, linear=session.slurm.gives_whole_nodes()):
-        return Outcome(None, f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
-    token = new_token()
-    claim(session.experiment, token, kind)
+        return Submitted(refusal=f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
+    submission = claim(session.experiment, kind)
+    token = submission.token
     text = script(
         kind,
         session.experiment.root,
@@ -59,8 +60,7 @@ def submit_monitor_job(
         environ=session.environ,
         group_readable=session.settings.group_readable,
     )
-    content = text.encode(errors="surrogateescape")
-    path = scripts.write(session.experiment, token, [f"evalmon-{kind}"], content)
+    scripts.write(session.experiment, token, [f"evalmon-{kind}"], text.encode(errors="surrogateescape"))
     settings_file.keep(session.experiment.kept_settings(token), session.settings)
     time_limit = cut_time(job.time, where, partitions)
     argv = options(
@@ -76,8 +76,7 @@ def submit_monitor_job(
         argv += time_min(time_limit)
     if kind == "completion" and session.settings.mail_user:
         argv += [f"--mail-user={session.settings.mail_user}", "--mail-type=END,FAIL"]
-    batch_job = BatchJob(token, path, content, cwd=session.experiment.root, options=argv, is_monitor_job=True)
-    return submit(session.experiment, session.slurm, batch_job)
+    return submit(session, submission, options=argv)
 
 
 def _place(session: Session) -> Placement:

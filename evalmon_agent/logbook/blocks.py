@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from evalmon_agent.evidence.diagnosis.causes import phrase
-from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis, one_line, phrase
 from evalmon_agent.evidence.result import SUCCESS, EvalResult, in_words
 from evalmon_agent.figures.efficiency import Figures, sampled_memory_note
 from evalmon_agent.words.durations import clock, human, total

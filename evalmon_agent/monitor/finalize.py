@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from evalmon_agent.collect.progress import progress
+from evalmon_agent.collect.collect import progress
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
@@ -15,10 +15,10 @@ from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor.poll import Observer, counts
 from evalmon_agent.summary import openmetrics
+from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import build, total_time_s
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.monitor_job_states import COMPLETE, all_final
 from evalmon_agent.tracking.records import ExperimentState, MonitorJob
 from evalmon_agent.tracking.timeline import unmeasured

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from operator import is_
 
-from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED
-from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis, one_line
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED, Diagnosis, one_line
+from evalmon_agent.evidence.diagnosis.diagnose import AttemptEnd, diagnose
 from evalmon_agent.evidence.gpu_csv import parse
-from evalmon_agent.evidence.gpu_ticks import last_tick
+from evalmon_agent.evidence.gpu_measure import last_tick
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import Held

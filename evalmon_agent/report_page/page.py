@@ -16,11 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import evalmon_agent
-from evalmon_agent.summary.attention import groups, in_order, need_attention, next_round
+from evalmon_agent.summary.attention import groups, in_order, need_attention, next_round, verdict_line
 from evalmon_agent.summary.cost import FIGURE_WORDS, KWH_J
 from evalmon_agent.summary.records import AttemptSummary, Cost, EvalSummary, Summary
 from evalmon_agent.summary.scores import run_task_epoch, score_table
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import human, parse_stamp, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes, number

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.slurm import (
-    sacct,
-    sbatch,
-    scontrol,
-    seff,
-    sinfo,
-    squeue,
-    whereabouts,
-)
+from evalmon_agent.slurm import sacct, sbatch, scontrol, seff, sinfo, squeue
 from evalmon_agent.slurm.commands import Finished, find_program, run
 from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
-from evalmon_agent.slurm.failures import Failure, FailureKind, classify
+from evalmon_agent.slurm.failures import Failure, FailureKind, classify, is_submit_limit
 from evalmon_agent.words.durations import parse_stamp
-from evalmon_agent.words.job_id import JobId, whole_job
+from evalmon_agent.words.job_id import JobId
 
 ASK_TIMEOUT_S = 60.0
 SEFF_TIMEOUT_S = 20.0
@@ -36,6 +28,7 @@ class Submitted:
 
     `unknown`: it was killed or printed nothing usable, so Slurm may or may not have taken the job. `doubtful`: that,
     or it failed, but not in Slurm's words; whether there is a job is to be looked up.
+    `waits`: it may be accepted later, or from another place.
     """
 
     job_id: JobId | None = None
@@ -43,6 +36,12 @@ class Submitted:
     refusal: str = ""
     unknown: bool = False
     doubtful: bool = False
+    waits: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it was refused only because too many jobs are in the queue."""
+        return self.job_id is None and not self.unknown and is_submit_limit(self.refusal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,32 +90,20 @@ class Slurm:
 
     def account(self, job_ids: Sequence[JobId]) -> sacct.SacctAnswer | Failure:
         """All attempts of these jobs, in one call; IDS_PER_CALL of them are answered soon."""
-        # A random delimiter, which nobody can put into a job's name beforehand.
-        delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(sacct.argv(job_ids, delimiter=delimiter))
-        return _failure(done) or sacct.parse(done.stdout, delimiter=delimiter)
+        answer = self._ask_sacct(sacct.FIELDS, sacct.by_id(job_ids))
+        return answer if isinstance(answer, Failure) else sacct.parse(answer)
 
-    def places_in_queue(self) -> list[whereabouts.Whereabouts]:
-        """Where this user's jobs run; empty if Slurm does not answer."""
-        done = self._ask(whereabouts.queue_argv())
-        return [] if _failure(done) else whereabouts.parse_queue(done.stdout)
+    def places(self, job_ids: Sequence[JobId]) -> list[scontrol.JobDetails]:
+        """Where at most IDS_PER_CALL jobs ran, by accounting; since 24.05 their outputs, too. Empty without answer."""
+        answer = self._ask_sacct(sacct.OUTPUTS, sacct.by_id(job_ids))
+        if isinstance(answer, Failure) and sacct.is_unknown_field(answer.line):
+            answer = self._ask_sacct(sacct.PLACES, sacct.by_id(job_ids))
+        return [] if isinstance(answer, Failure) else sacct.parse_places(answer)
 
-    def places_in_accounts(self, job_ids: Sequence[JobId]) -> list[whereabouts.Whereabouts]:
-        """Where at most IDS_PER_CALL jobs ran; empty if Slurm does not answer."""
-        delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
-        return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
-
-    def outputs_in_accounts(self, job_ids: Sequence[JobId]) -> list[scontrol.OutputFiles]:
-        """Where the output of at most IDS_PER_CALL jobs goes; empty before Slurm 24.05, or if it does not answer."""
-        delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(whereabouts.output_argv(job_ids, delimiter=delimiter))
-        return [] if _failure(done) else whereabouts.parse_outputs(done.stdout, delimiter=delimiter)
-
-    def outputs_in_queue(self, job_id: JobId) -> list[scontrol.OutputFiles]:
-        """Where the output of a job, or of an array's tasks, goes; empty once Slurm has forgotten it."""
+    def details(self, job_id: JobId) -> list[scontrol.JobDetails]:
+        """What the controller knows of a job, or of an array's tasks; empty once it has forgotten it."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
-        return scontrol.output_files(done.stdout) if done.ok else []
+        return scontrol.parse_jobs(done.stdout) if done.ok else []
 
     def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, JobId] | Failure:
         """{token: job id} of my jobs of the last `since_s` seconds whose sbatch line has the token, ended ones too.
@@ -125,13 +112,12 @@ class Slurm:
         """
         if not self.has("sacct"):
             return {}
-        delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(sbatch.lookup_argv(user_id=os.getuid(), since_s=math.ceil(since_s), delimiter=delimiter))
-        failure = _failure(done)
-        if failure is None:
-            return sbatch.parse_lookup(done.stdout, delimiter=delimiter, tokens=tokens)
-        cannot_tell = failure.kind is FailureKind.ACCOUNTING_DISABLED or sbatch.is_unknown_field(done.stderr)
-        return {} if cannot_tell else failure
+        which = sacct.ended_lately(user_id=os.getuid(), since_s=math.ceil(since_s))
+        answer = self._ask_sacct(sacct.SUBMIT_LINE, which)
+        if not isinstance(answer, Failure):
+            return sacct.parse_submit_lines(answer, tokens=tokens)
+        cannot_tell = answer.kind is FailureKind.ACCOUNTING_DISABLED or sacct.is_unknown_field(answer.line)
+        return {} if cannot_tell else answer
 
     def efficiency(self, job_id: JobId) -> Finished:
         """What seff prints of one job."""
@@ -163,18 +149,12 @@ class Slurm:
 
     def is_preempted(self, job_id: JobId) -> bool:
         """Whether this job is being ended by preemption and will not run again; False if Slurm does not say."""
-        done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
-        return done.ok and scontrol.is_preempted_for_good(done.stdout)
-
-    def standard_files(self, job_id: JobId) -> Mapping[str, str]:
-        """The paths of a job's `StdOut`, `StdErr` and `StdIn`; empty once Slurm has forgotten the job."""
-        done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
-        return scontrol.standard_files(done.stdout) if done.ok else {}
+        return any(job.is_preempted for job in self.details(job_id))
 
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False if Slurm does not say."""
-        known = self.configuration()
-        return not isinstance(known, Failure) and scontrol.gives_whole_nodes(known)
+        configuration = self.configuration()
+        return not isinstance(configuration, Failure) and scontrol.gives_whole_nodes(configuration)
 
     def submit(self, argv: Sequence[str], *, cwd: str, is_monitor_job: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's message is passed on verbatim.
@@ -213,9 +193,13 @@ class Slurm:
         if done.returncode is None or done.timed_out or done.returncode < 0:
             return Tested(unknown=words or "sbatch gave no answer in time")
         answer = sbatch.parse(done.stdout, done.stderr)
-        if answer is not None and (answer.said_plainly or self._is_of(answer.job_id, argv[-1])):
+        if answer is not None and answer.said_plainly:
             self.cancel([answer.job_id])
             return Tested(unknown=f"this sbatch submits despite --test-only; job {answer.job_id} is cancelled")
+        if answer is not None:
+            # Of a wrapper of the site's: it may be the job's id, or any number.
+            look = f"if job {answer.job_id} is this script's, cancel it"
+            return Tested(unknown=f"this sbatch may have submitted it despite --test-only; {look}")
         failure = classify(done.returncode, done.stdout, done.stderr)
         is_no_answer = failure is not None and failure.kind is FailureKind.NO_NEWS
         if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):
@@ -231,13 +215,6 @@ class Slurm:
         """Release a held job."""
         return _failure(self._ask(["scontrol", "release", job_id]))
 
-    def _is_of(self, job_id: JobId, path: str) -> bool:
-        """Whether this job was submitted by that path: a number that a site's wrapper prints may be another job."""
-        answer = self.queue()
-        return not isinstance(answer, Failure) and any(
-            (whole_job(row.job_id), row.command) == (job_id, path) for row in answer.rows
-        )
-
     def rename(self, job_id: JobId, name: str) -> Failure | None:
         """Give a job another name."""
         return _failure(self._ask(["scontrol", "update", f"JobId={job_id}", f"JobName={name}"]))
@@ -251,6 +228,12 @@ class Slurm:
     def _ask(self, argv: Sequence[str], *, timeout_s: float | None = None) -> Finished:
         within_s = ASK_TIMEOUT_S if timeout_s is None else timeout_s
         return run(self._absolute(argv), timeout_s=within_s, env=self._asking, cwd="/", stopped=self.stopped)
+
+    def _ask_sacct(self, fields: Sequence[str], which: Sequence[str]) -> Iterable[sacct.Row | None] | Failure:
+        # A random delimiter, which nobody can put into a job's name beforehand.
+        delimiter = f"\x1f{os.urandom(4).hex()}"
+        done = self._ask(sacct.argv(fields, which, delimiter=delimiter))
+        return _failure(done) or sacct.rows(done.stdout, fields, delimiter=delimiter)
 
     def _absolute(self, argv: Sequence[str]) -> list[str]:
         return [self.find(argv[0]) or argv[0], *argv[1:]]

@@ -1,10 +1,9 @@
-"""Runs other programs (nothing else in evalmon does): bounded in time and output, leaving no process behind."""
+"""Runs other programs (nothing else in evalmon does), bounded in time and output."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import glob
 import os
 import selectors
 import signal
@@ -21,7 +20,6 @@ _CHUNK = 1 << 16
 _LEFT_S = 1.0
 _LOOK_S = 0.25
 _PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +67,9 @@ def run(
 ) -> Finished:
     """Run `argv` in a process group of its own and read what it prints.
 
-    Promises: returns within `timeout_s` plus one second; what is left of it is killed by then (a program that
-    ignores TERM, a grandchild that keeps the pipe open, one in a session of its own); memory is bounded by
-    `max_output_bytes`; never raises for anything that the program does. Bytes that are not UTF-8 are replaced.
+    Promises: returns within `timeout_s` plus one second; what is left of its group is killed by then (a program that
+    ignores TERM, a grandchild that keeps the pipe open); memory is bounded by `max_output_bytes`; never raises for
+    anything that the program does. Bytes that are not UTF-8 are replaced.
     `dies_with_us`: if this process is killed, the kernel kills the program at once, so that it does nothing
     unrecorded. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
     `stdin`: what the program can read there.
@@ -79,7 +77,7 @@ def run(
     program = find_program(argv[0], env)
     if program is None:
         return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: not found on PATH"))
-    with _left_behind_is_ours() as sweep, _readable(stdin) as descriptor:
+    with _readable(stdin) as descriptor:
         try:
             child = subprocess.Popen(
                 [program, *argv[1:]],
@@ -93,16 +91,13 @@ def run(
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: {error}"))
-        talk = _Talk(child, bound=max_output_bytes, stopped=stopped or (lambda: False))
-        try:
-            ended = talk.until(time.monotonic() + timeout_s)
-        finally:
-            _end(child)
-            sweep()
-    if talk.is_stopped:
-        raise StoppedError(f"{argv[0]} was stopped: evalmon was asked to stop")
-    stdout, stderr = (data.decode(errors="replace") for data in (talk.stdout, talk.stderr))
-    return Finished(child.returncode, stdout, stderr, timed_out=not ended and not talk.cut, cut=talk.cut)
+    output = _Output(bound=max_output_bytes)
+    try:
+        ended = output.read(child, deadline=time.monotonic() + timeout_s, stopped=stopped or (lambda: False))
+    finally:
+        _end(child)
+    stdout, stderr = (data.decode(errors="replace") for data in (output.stdout, output.stderr))
+    return Finished(child.returncode, stdout, stderr, timed_out=not ended and not output.cut, cut=output.cut)
 
 
 class Background:
@@ -133,9 +128,6 @@ class Background:
 @contextlib.contextmanager
 def _readable(data: bytes) -> Iterator[int]:
     """A descriptor that reads as `data`: no pipe, which a program that does not read would block."""
-    if not data:
-        yield subprocess.DEVNULL
-        return
     descriptor = os.memfd_create("stdin")  # in memory: what is sent may be a secret
     try:
         os.write(descriptor, data)
@@ -145,58 +137,38 @@ def _readable(data: bytes) -> Iterator[int]:
         os.close(descriptor)
 
 
-class _Talk:
-    """One run of a program: reads both pipes, up to the bound."""
+class _Output:
+    """What one program prints, up to the bound."""
 
-    def __init__(self, child: subprocess.Popen[bytes], *, bound: int, stopped: Callable[[], bool]) -> None:
+    def __init__(self, *, bound: int) -> None:
         self.stdout, self.stderr = bytearray(), bytearray()
         self.cut = False
-        self.is_stopped = False
-        self._child = child
         self._bound = bound
-        self._stopped = stopped
 
-    def until(self, deadline: float) -> bool:
-        """Read until the program has ended; False if it missed the deadline, printed too much, or we stop."""
+    def read(self, child: subprocess.Popen[bytes], *, deadline: float, stopped: Callable[[], bool]) -> bool:
+        """Read until the program has ended; False if it missed the deadline or printed too much."""
         with selectors.DefaultSelector() as selector:
-            self._register(selector)
-            while selector.get_map() and not self.cut:
-                left = self._left(deadline)
-                if left <= 0:
-                    return False
-                for key, _ in selector.select(left):
-                    self._handle(selector, key)
-        while not self.cut and (left := self._left(deadline)) > 0:
-            if _wait(self._child, left):
-                return True
+            for pipe, sink in ((child.stdout, self.stdout), (child.stderr, self.stderr)):
+                if pipe is not None:
+                    selector.register(pipe, selectors.EVENT_READ, sink)
+            while not self.cut and (left_s := deadline - time.monotonic()) > 0:
+                if stopped():
+                    raise StoppedError("a command of Slurm was stopped: evalmon was asked to stop")
+                if selector.get_map():
+                    self._read_some(selector, min(left_s, _LOOK_S))
+                elif _wait(child, min(left_s, _LOOK_S)):
+                    return True
         return False
 
-    def _left(self, deadline: float) -> float:
-        """How long to wait for the next event; 0 if there is nothing more to wait for."""
-        self.is_stopped = self.is_stopped or self._stopped()
-        return 0.0 if self.is_stopped else min(max(deadline - time.monotonic(), 0.0), _LOOK_S)
-
-    def _register(self, selector: selectors.BaseSelector) -> None:
-        for pipe, sink in ((self._child.stdout, self.stdout), (self._child.stderr, self.stderr)):
-            if pipe is not None:
-                os.set_blocking(pipe.fileno(), False)
-                selector.register(pipe, selectors.EVENT_READ, sink)
-
-    def _handle(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-        data = _read(key.fd)
-        if data == b"":
-            selector.unregister(key.fileobj)
-        key.data.extend(data or b"")
-        if len(key.data) > self._bound:
-            del key.data[self._bound :]
-            self.cut = True
-
-
-def _read(fd: int) -> bytes | None:
-    try:
-        return os.read(fd, _CHUNK)
-    except BlockingIOError:
-        return None
+    def _read_some(self, selector: selectors.BaseSelector, timeout_s: float) -> None:
+        for key, _ in selector.select(timeout_s):
+            data = os.read(key.fd, _CHUNK)
+            if not data:
+                selector.unregister(key.fileobj)
+            key.data.extend(data)
+            if len(key.data) > self._bound:
+                del key.data[self._bound :]
+                self.cut = True
 
 
 def _wait(child: subprocess.Popen[bytes], timeout_s: float) -> bool:
@@ -227,38 +199,3 @@ def _die_with(parent: int) -> Callable[[], None]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return ask_the_kernel
-
-
-@contextlib.contextmanager
-def _left_behind_is_ours() -> Iterator[Callable[[], None]]:
-    """Orphans become children of this process meanwhile, even from other sessions; calling the result kills them."""
-    libc = ctypes.CDLL(None)
-    known = _children()
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    try:
-        yield lambda: _kill_children(but=known)
-    finally:
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
-
-
-def _kill_children(*, but: frozenset[int]) -> None:
-    """Kill and reap; children of killed processes become this process's children, and are killed too."""
-    deadline = time.monotonic() + _LEFT_S
-    while (found := _children() - but) and time.monotonic() < deadline:
-        for pid in found:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, os.WNOHANG)
-        time.sleep(0.001)
-
-
-def _children() -> frozenset[int]:
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return frozenset()
-    found: set[int] = set()
-    for path in glob.glob("/proc/self/task/*/children"):
-        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
-            found.update(map(int, file.read().split()))
-    return frozenset(found)

@@ -1,27 +1,36 @@
-"""Asks sacct about jobs: the argv, and its rows as one record per attempt."""
+"""Asks sacct about jobs: the argv of each question, and its rows as records."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
+from evalmon_agent.slurm.scontrol import JobDetails, known
 from evalmon_agent.words import durations, sizes
 from evalmon_agent.words.durations import parse_stamp
-from evalmon_agent.words.job_id import JobId, expand_pending, split_step
+from evalmon_agent.words.job_id import JobId, expand_pending, parse_job_id, split_step
 from evalmon_agent.words.sizes import count
 from evalmon_agent.words.states import TERMINAL, State, parse_state
 
-# Known to every sacct since 18.08: one unknown field fails the whole call. JobName last: it may hold
-# newlines and delimiters.
+# One unknown field fails the whole call. These are known to every sacct since 18.08.
 FIELDS = tuple(
     """
-    JobID JobIDRaw Cluster User State ExitCode DerivedExitCode Submit Start End ElapsedRaw TimelimitRaw AllocCPUS
-    NNodes NTasks TotalCPU ReqMem MaxRSS AllocTRES TRESUsageInTot TRESUsageInMax ConsumedEnergyRaw NodeList JobName
+    JobID User State ExitCode Submit Start End ElapsedRaw TimelimitRaw AllocCPUS NNodes NTasks TotalCPU ReqMem MaxRSS
+    AllocTRES TRESUsageInTot TRESUsageInMax ConsumedEnergyRaw NodeList JobName
     """.split()  # noqa: SIM905 - twenty quoted strings read worse
 )
-DELIMITER = "\x1f"
+PLACES = ("JobID", "Submit", "Partition", "Account", "QOS", "WorkDir")
+OUTPUTS = (*PLACES, "User", "JobName", "StdOut", "StdErr")
+"""The last two since 24.05."""
+SUBMIT_LINE = ("JobID", "SubmitLine")
+"""Since 21.08."""
+
+# Without -s a window leaves out what never became eligible, such as a held job that was cancelled; with it, -E is
+# needed [ran, 22.05]. Jobs that are not over are squeue's to tell.
+_OVER = "BF,CA,CD,DL,F,NF,OOM,PR,TO"
+_UNKNOWN_FIELD = re.compile(r"Invalid field requested", re.IGNORECASE)
 
 # Records that rows of pending tasks may become: ten times the evals of a large experiment.
 _MAX_EXPANDED = 100_000
@@ -30,30 +39,10 @@ _MAX_EXPANDED = 100_000
 _MOST_ENERGY_J = 10**17
 
 _NOT_OVER = frozenset({State.PENDING, State.RUNNING, State.SUSPENDED})
-_SURELY_RAN = frozenset(
-    {
-        State.REQUEUED,
-        State.COMPLETED,
-        State.FAILED,
-        State.TIMEOUT,
-        State.OUT_OF_MEMORY,
-        State.NODE_FAIL,
-        State.PREEMPTED,
-    }
-)
 _NO_TIME = frozenset({"", "Unknown", "None"})
 _NO_NODES = frozenset({"", "None assigned", "(null)", "None", "Unknown"})
 
-# A row that starts must show these on its first line, where they are asked for: a line `123` inside a
-# job's name is no row.
-_ANCHORS = ("JobID", "JobIDRaw", "State")
-
-_LINE = re.compile(r"[^\n]+")
-# What one job's texts may hold; a name has no more.
-_MAX_LINES = 1000
-
 Row = Mapping[str, str]
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +58,6 @@ class SacctJob:
     """
 
     job_id: JobId
-    raw_id: int | None
-    cluster: str | None
     user: str | None
     state: State | None
     state_word: str
@@ -82,7 +69,6 @@ class SacctJob:
     elapsed_s: float | None
     time_limit_s: float | None
     cpus: int | None
-    nodes: int | None
     gpus: dict[str, int] | None
     total_cpu_s: float | None
     memory_used_bytes: int | None
@@ -102,23 +88,50 @@ class SacctAnswer:
     bad_rows: int
 
 
-def argv(job_ids: Sequence[JobId], *, delimiter: str = DELIMITER) -> list[str]:
-    """All attempts of these jobs, with their steps. Run it with `environment.clean`.
+def argv(fields: Sequence[str], which: Sequence[str], *, delimiter: str) -> list[str]:
+    """All attempts of the jobs that `which` selects. Run it with `environment.clean`.
 
     -D shows the attempts before a requeue; no -s, which would narrow the time window.
     """
-    which = [f"--delimiter={delimiter}", "-j", ",".join(job_ids)]
-    return ["sacct", "-n", "-P", "-D", *which, "-o", ",".join(FIELDS)]
+    return ["sacct", "-n", "-p", "-D", f"--delimiter={delimiter}", *which, "-o", ",".join(fields)]
 
 
-def parse(text: str, *, fields: Sequence[str] = FIELDS, delimiter: str = DELIMITER) -> SacctAnswer:
-    """The attempts in sacct's output. Columns and delimiter may differ; what is missing is None."""
+def by_id(job_ids: Sequence[JobId]) -> list[str]:
+    """Selects jobs, with their steps."""
+    return ["-j", ",".join(job_ids)]
+
+
+def ended_lately(*, user_id: int, since_s: int) -> list[str]:
+    """Selects a user's jobs that ended during the last `since_s` seconds; an hour more, for clocks that differ."""
+    return ["-X", "-u", str(user_id), "-S", f"now-{since_s}seconds", "-E", "now+3600seconds", "-s", _OVER]
+
+
+def is_unknown_field(words: str) -> bool:
+    """Whether sacct is too old to know a field."""
+    return _UNKNOWN_FIELD.search(words) is not None
+
+
+def rows(text: str, fields: Sequence[str], *, delimiter: str) -> Iterator[Row | None]:
+    """The rows of the answer, None for each that cannot be read.
+
+    With -p each row ends with the delimiter, which is random: whatever stands in a name, a row is found by it.
+    """
+    for record in text.split(f"{delimiter}\n"):
+        cells = record.split(delimiter)
+        # A site's wrapper may print lines of its own.
+        cells[0] = cells[0].rpartition("\n")[2]
+        if len(cells) == len(fields):
+            yield dict(zip(fields, cells, strict=True))
+        elif record.strip():
+            yield None
+
+
+def parse(rows: Iterable[Row | None]) -> SacctAnswer:
+    """The attempts in sacct's rows; what is missing is None."""
     jobs: list[SacctJob] = []
     attempt: list[Row] = []
     bad_rows = 0
-    if "JobID" not in fields or not delimiter:
-        return SacctAnswer((), len(text.splitlines()))
-    for row in _rows(text, fields=fields, delimiter=delimiter):
+    for row in rows:
         parsed = None if row is None else split_step(row["JobID"])
         if row is None:
             bad_rows += 1
@@ -137,57 +150,32 @@ def parse(text: str, *, fields: Sequence[str] = FIELDS, delimiter: str = DELIMIT
     return SacctAnswer(tuple(jobs + _folded(attempt)), bad_rows)
 
 
-def _rows(text: str, *, fields: Sequence[str], delimiter: str) -> Iterator[Row | None]:
-    """The rows, cut into named columns, None for each that cannot be read; a header line is skipped.
-
-    sacct escapes nothing. A line that starts no row goes on with the one above it: where that one lacks
-    columns, in the middle of it; otherwise in its last column, unless it looks like the torn start of a row.
-    """
-    anchors = [fields.index(name) for name in _ANCHORS if name in fields]
-    header = list(fields)
-    open_lines: list[str] = []
-    columns = 0
-    for match in _LINE.finditer(text):
-        line = match[0]
-        cells = line.split(delimiter)
-        if cells[: len(header)] == header:
-            continue
-        if _starts_row(cells, anchors):
-            if open_lines:
-                yield _named("\n".join(open_lines), fields, delimiter)
-            open_lines, columns = [line], len(cells)
-        elif 0 < len(open_lines) < _MAX_LINES and (columns < len(fields) or not _is_torn(cells, anchors)):
-            open_lines.append(line)
-            columns += len(cells) - 1
-        elif line.strip():
-            yield None
-    if open_lines:
-        yield _named("\n".join(open_lines), fields, delimiter)
+def parse_places(rows: Iterable[Row | None]) -> list[JobDetails]:
+    """Where jobs run or ran, and the patterns of their output as they were given. Steps are left out."""
+    return [job for row in rows if row is not None for job in _details(row)]
 
 
-def _starts_row(cells: list[str], anchors: list[int]) -> bool:
-    return len(cells) > max(anchors) and _is_id(cells[anchors[0]])
+def _details(row: Row) -> list[JobDetails]:
+    names = {"%x": row.get("JobName", "").replace("%", "%%"), "%u": row.get("User", "")}
+    outputs = (re.sub("%[xu]", lambda match: names[match[0]], row.get(name, "")) for name in ("StdOut", "StdErr"))
+    directory = row["WorkDir"]
+    paths = [directory, *(output and os.path.join(directory, output) for output in outputs)]
+    where = [known(row[name]) for name in ("Partition", "Account", "QOS")]
+    whole = [path if path.startswith("/") else None for path in paths]
+    return [
+        JobDetails(job_id, parse_stamp(row["Submit"]), *where, *whole) for job_id in expand_pending(row["JobID"]) or ()
+    ]
 
 
-def _is_torn(cells: list[str], anchors: list[int]) -> bool:
-    return len(cells) > 1 and anchors[0] < len(cells) and _is_id(cells[anchors[0]])
-
-
-def _is_id(text: str) -> bool:
-    """Whether the text names a job, a step or a range of pending tasks, complete or cut."""
-    head, bracket, tasks = text.partition("_[")
-    if bracket:
-        return head.isdecimal() and head.isascii() and not set(tasks) - set("0123456789,-:%.]")
-    return split_step(text) is not None
-
-
-def _named(record: str, fields: Sequence[str], delimiter: str) -> Row | None:
-    cells = record.split(delimiter, len(fields))
-    if len(cells) > len(fields):
-        # Too many: without -P each line ends in a delimiter; with it, the name at the end holds some.
-        more = cells.pop()
-        cells[-1] += delimiter + more if more else ""
-    return dict(zip(fields, cells, strict=True)) if len(cells) == len(fields) else None
+def parse_submit_lines(rows: Iterable[Row | None], *, tokens: Collection[str]) -> dict[str, JobId]:
+    """{token: job id (of the array, if it is one)} for each token in a submitted script's path."""
+    job_ids: dict[str, JobId] = {}
+    for row in rows:
+        job_id = None if row is None else parse_job_id(re.split("[_+]", row["JobID"])[0])
+        for token in tokens:
+            if row is not None and job_id is not None and f"/{token}/" in row["SubmitLine"]:
+                job_ids.setdefault(token, job_id)
+    return job_ids
 
 
 def _pending_range(row: Row, *, at_most: int) -> list[SacctJob]:
@@ -211,8 +199,6 @@ def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
     exit_code, signal = _exit(row.get("ExitCode", "")) if over else (None, None)
     return SacctJob(
         job_id=job_id,
-        raw_id=count(row.get("JobIDRaw", "")),
-        cluster=row.get("Cluster") or None,
         user=row.get("User") or None,
         state=state,
         state_word=row.get("State", ""),
@@ -222,9 +208,8 @@ def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
         started_at=_started(row, steps) if ran else None,
         ended_at=None if state in _NOT_OVER else parse_stamp(row.get("End", "")),
         elapsed_s=elapsed_s,
-        time_limit_s=_time_limit(row),
-        cpus=_cpus(row),
-        nodes=_nodes(row),
+        time_limit_s=durations.limit_minutes(row.get("TimelimitRaw", "")),
+        cpus=count(row.get("AllocCPUS", "")),
         gpus=_gpus(row),
         total_cpu_s=_total_cpu_s(row, steps) if ran else None,
         memory_used_bytes=_memory_used_bytes((row, *steps)) if ran else None,
@@ -243,7 +228,7 @@ def _ran(row: Row, *, state: State | None, elapsed_s: float | None, steps: Seque
     if steps or (elapsed_s or 0) > 0 or state in _NOT_OVER:
         return True
     # Zero seconds: a job that failed at once has nodes, one cancelled in the queue has none.
-    return _node_list(row) is not None if "NodeList" in row else state in _SURELY_RAN
+    return _node_list(row) is not None
 
 
 def _is_whole(row: Row, state: State | None) -> bool:
@@ -272,29 +257,13 @@ def _elapsed(row: Row, steps: Sequence[Row]) -> float | None:
 
 
 def _row_elapsed(row: Row) -> float | None:
-    raw = count(row.get("ElapsedRaw", ""))
-    return durations.parse(row.get("Elapsed", "")) if raw is None else float(raw)
-
-
-def _time_limit(row: Row) -> float | None:
-    if "TimelimitRaw" in row:
-        return durations.limit_minutes(row["TimelimitRaw"])
-    return durations.parse(row.get("Timelimit", ""))
+    elapsed_s = count(row.get("ElapsedRaw", ""))
+    return None if elapsed_s is None else float(elapsed_s)
 
 
 def _exit(text: str) -> tuple[int | None, int | None]:
     status, _, signal = text.partition(":")
     return count(status), count(signal) or None
-
-
-def _cpus(row: Row) -> int | None:
-    """The allocated CPUs; Slurm counts threads, as seff does."""
-    return count(row.get("AllocCPUS", "")) or count(_allocated(row).get("cpu", ""))
-
-
-def _nodes(row: Row) -> int | None:
-    """The allocated nodes."""
-    return count(row.get("NNodes", "")) or count(_allocated(row).get("node", ""))
 
 
 def _gpus(row: Row) -> dict[str, int] | None:
@@ -327,7 +296,7 @@ def _total_cpu_s(row: Row, steps: Sequence[Row]) -> float | None:
     whole = durations.parse(row.get("TotalCPU", ""))
     if whole:
         return whole
-    parts = _known(durations.parse, (step.get("TotalCPU", "") for step in steps))
+    parts = [part for step in steps if (part := durations.parse(step.get("TotalCPU", ""))) is not None]
     return sum(parts) if parts else whole
 
 
@@ -342,7 +311,7 @@ def _memory_requested_bytes(row: Row) -> int | None:
     if allocated:
         return allocated
     size, per = sizes.parse_requested(row.get("ReqMem", "")) or (None, None)
-    times = {None: 1, "cpu": _cpus(row), "node": _nodes(row)}[per]
+    times = {None: 1, "cpu": count(row.get("AllocCPUS", "")), "node": count(row.get("NNodes", ""))}[per]
     return None if not size or times is None else size * times
 
 
@@ -363,7 +332,3 @@ def _allocated(row: Row) -> dict[str, str]:
 
 def _tres(text: str) -> dict[str, str]:
     return {key: value for key, equals, value in (part.partition("=") for part in text.split(",")) if equals}
-
-
-def _known(parse_one: Callable[[str], _T | None], texts: Iterable[str]) -> list[_T]:
-    return [value for value in map(parse_one, texts) if value is not None]

@@ -1,11 +1,17 @@
-"""Submits a script: argv and answer of sbatch, and the lookup in accounting of a job whose answer was lost."""
+"""Submits a script: the argv and answer of sbatch, and what sbatch reads of the script.
+
+sbatch reads a script so (_opt_batch_script and get_argument in src/sbatch/opt.c; tried on 22.05): lines that start with
+`#SBATCH` up to the first line that is neither comment nor blank; all their arguments make one argv.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.words.job_id import JobId, parse_job_id
 
 TEST_ONLY = "--test-only"
@@ -13,12 +19,11 @@ TEST_ONLY = "--test-only"
 _SENTENCE = re.compile(r"\bSubmitted batch job ([1-9][0-9]{0,9})\b(?: on cluster (\S+))?", re.ASCII)
 _PARSABLE = re.compile(r"([1-9][0-9]{0,9})(?:;([^\s;]+))?", re.ASCII)
 
-# sacct has `SubmitLine` since 21.08; an older one refuses the field, and so the whole call, which is hence its own.
-# Without -s a window leaves out what never became eligible, such as a held job that was cancelled; with it, -E is
-# needed [ran, 22.05]. Jobs that are not over are squeue's to tell.
-_OVER = "BF,CA,CD,DL,F,NF,OOM,PR,TO"
+_MAGIC = "#SBATCH"
+_SEPARATORS = frozenset({"hetjob", "packjob"})
 
-_UNKNOWN_FIELD = re.compile(r"Invalid field requested", re.IGNORECASE)
+# isspace() of C: sbatch does not count Unicode's blanks.
+_BLANKS = " \t\n\v\f\r"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +65,100 @@ def knows_no_test(words: str) -> bool:
     return TEST_ONLY in words
 
 
-def lookup_argv(*, user_id: int, since_s: int, delimiter: str) -> list[str]:
-    """The jobs of this user that ended during the last `since_s` seconds; an hour more, for clocks that differ."""
-    window = ["-S", f"now-{since_s}seconds", "-E", "now+3600seconds", "-s", _OVER]
-    which = [f"--delimiter={delimiter}", "-u", str(user_id), *window]
-    return ["sacct", "-n", "-P", "-D", "-X", *which, "-o", "JobID,SubmitLine"]
+@dataclass(frozen=True, slots=True)
+class ScriptHead:
+    """The part of a script that sbatch reads.
+
+    `shebang` is the whole first line, None if it is none (sbatch refuses the script). `leading_lines` are the
+    comments and blank lines below it, verbatim, where #SBATCH lines count. `options` are those of the first
+    component, by long name (`-p` and `--part` are `partition`), the last one of a name; a flag's value is "".
+    """
+
+    shebang: str | None
+    leading_lines: tuple[str, ...]
+    options: Mapping[str, str]
+    is_het: bool
 
 
-def is_unknown_field(words: str) -> bool:
-    """Whether sacct is too old to know the field."""
-    return _UNKNOWN_FIELD.search(words) is not None
+def read_head(text: str) -> ScriptHead:
+    """The head of any text; what sbatch would refuse is left out."""
+    lines = list(_leading(text))
+    shebang = lines.pop(0) if lines and lines[0].startswith("#!") else None
+    words: list[str] = []
+    is_het = False
+    for line in lines:
+        arguments = list(_arguments(line))
+        # sbatch reads no further in a line that has the bare word; at its start it begins a component.
+        at = next((i for i, (_, raw) in enumerate(arguments) if raw.lower() in _SEPARATORS), len(arguments))
+        is_het = is_het or (bool(arguments) and at == 0)
+        if not is_het:
+            words += [argument for argument, _ in arguments[:at]]
+    return ScriptHead(
+        shebang=shebang,
+        leading_lines=tuple(lines),
+        options=MappingProxyType(by_long_name(words)),
+        is_het=is_het,
+    )
 
 
-def parse_lookup(text: str, *, delimiter: str, tokens: Collection[str]) -> dict[str, JobId]:
-    """{token: job id (of the array, if it is one)} for each token in a submitted script's path."""
-    rows = re.split(rf"^(\d{{1,10}})(?:[_+]\S*?)?{re.escape(delimiter)}", text, flags=re.MULTILINE)
-    # Nothing, then in turn an id and all text up to the next row: a path may hold a newline.
-    job_ids: dict[str, JobId] = {}
-    for text_of_id, line in zip(rows[1::2], rows[2::2], strict=True):
-        job_id = parse_job_id(text_of_id)
-        for token in tokens:
-            if job_id is not None and f"/{token}/" in line:
-                job_ids.setdefault(token, job_id)
-    return job_ids
+def without_wait(line: str) -> str:
+    """The line without `--wait`, an option of sbatch alone, by which it lasts as long as the job."""
+    for argument, raw in _arguments(line):
+        if list(by_long_name([argument])) == ["wait"]:
+            before, _, after = line.partition(raw)
+            line = f"{before.rstrip(_BLANKS)} {after.lstrip(_BLANKS)}".rstrip(_BLANKS)
+    return line
+
+
+def _leading(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        line = text[start:] if end < 0 else text[start:end]
+        stripped = line.lstrip(_BLANKS)
+        if stripped and not stripped.startswith("#"):
+            return
+        yield line
+        start += len(line) + 1
+
+
+def _arguments(line: str) -> Iterator[tuple[str, str]]:
+    """The arguments of a `#SBATCH` line, each with its text as written.
+
+    Both quotes group, a backslash takes what follows, `#` ends the line.
+    """
+    at = len(_MAGIC) if line.startswith(_MAGIC) else len(line)
+    while at < len(line):
+        if line[at] in _BLANKS:
+            at += 1
+            continue
+        start = at
+        argument, at = _argument(line, start)
+        # Nothing, as in `--comment ""`: sbatch takes that for the end of the line.
+        if not argument:
+            return
+        yield argument, line[start:at]
+
+
+def _argument(line: str, start: int) -> tuple[str, int]:
+    """The argument that starts there, and where the rest of the line starts."""
+    taken: list[str] = []
+    quote = ""
+    escaped = False
+    for at in range(start, len(line)):
+        char = line[at]
+        # Before the backslash is looked at: `\\ ` ends an argument anyway.
+        if char in _BLANKS and not quote:
+            return "".join(taken), at
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = True
+            continue
+        elif char == quote or (char in "\"'" and not quote):
+            quote = "" if quote else char
+            continue
+        elif char == "#" and not quote:
+            return "".join(taken), len(line)
+        taken.append(char)
+    return "".join(taken), len(line)

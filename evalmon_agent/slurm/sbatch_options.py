@@ -96,7 +96,7 @@ def by_long_name(words: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def output_path(options: Mapping[str, str], job_id: JobId, *, raw_id: int | None, name: str, folder: str) -> str | None:
+def output_path(options: Mapping[str, str], job_id: JobId, *, name: str, folder: str) -> str | None:
     """The file of a batch job's stdout (sbatch(1), FILENAME PATTERN); None where only Slurm knows it.
 
     `options`: the script's #SBATCH options; `folder`: where it was submitted; `name`: the job's name.
@@ -107,7 +107,7 @@ def output_path(options: Mapping[str, str], job_id: JobId, *, raw_id: int | None
     folder = os.path.join(folder, options.get("chdir", ""))
     if "\\" in pattern:
         return os.path.join(folder, pattern.replace("\\", ""))
-    own_id = str(raw_id) if raw_id is not None else (number if task is None else None)
+    own_id = number if task is None else None
     values = {
         "%": "%",
         "A": number,
@@ -138,8 +138,8 @@ def _full_name(name: str) -> str:
     """getopt_long takes `--part` for `--partition`, where only one option starts like that."""
     if name in _LONG:
         return name
-    meant = {_RENAMED.get(full, full) for full in _LONG if name and full.startswith(name)}
-    return meant.pop() if len(meant) == 1 else name
+    matches = {_RENAMED.get(full, full) for full in _LONG if name and full.startswith(name)}
+    return matches.pop() if len(matches) == 1 else name
 
 
 def _read_cluster(letters: str, options: dict[str, str]) -> str | None:

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, array_task, parse_job_id
 
-_STANDARD_FILE = re.compile(r"^\s*(StdOut|StdErr|StdIn)=(/.*?)\s*$", re.MULTILINE)
-_JOB = re.compile(r"^JobId=", re.MULTILINE)
-_JOB_FIELD = re.compile(r"\b(ArrayJobId|ArrayTaskId|SubmitTime)=(\S+)")
+_JOB = re.compile(r"^JobId=(?=\d)", re.MULTILINE)
+_FIELD = re.compile(r"\b(ArrayJobId|ArrayTaskId|SubmitTime|Partition|Account|QOS|PreemptTime)=(\S+)")
+_PATH = re.compile(r"^\s*(WorkDir|StdOut|StdErr|StdIn)=(/.*?)\s*$", re.MULTILINE)
+_UNKNOWN = frozenset({"", "(null)", "None", "N/A", "Unknown"})
 # What stands for `%a` in the path of tasks that wait: NO_VAL [ran, 22.05 to 26.05].
 _NO_TASK = "4294967294"
-_PREEMPTED = re.compile(r"\bPreemptTime=(?!None\b|\(null\)|Unknown\b|N/A\b)\S")
 _SETTING = re.compile(r"(\w+)\s*=\s?(.*)")
 _VERSION = re.compile(r"slurm\S*\s+(\d+)\.(\d+)\S*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class OutputFiles:
-    """Where a job's output and errors go: absolute, as patterns of sbatch(1); None is unknown.
+class JobDetails:
+    """Where a job runs or ran, and where its output goes: absolute, as patterns of sbatch(1). None is unknown.
 
-    `job_id` is the array's where a row stands for several of its tasks; `submitted_at` (epoch) distinguishes jobs with
-    the same id.
+    `job_id` is the array's where a record stands for several of its tasks; `submitted_at` (epoch) distinguishes jobs
+    with the same id. `is_preempted`: it is being ended by preemption, and not run again.
     """
 
     job_id: JobId
     submitted_at: float | None
-    output: str | None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    work_dir: str | None = None
+    output: str | None = None
     errors: str | None = None
+    input: str | None = None
+    is_preempted: bool = field(default=False, kw_only=True)
+
+
+def known(text: str | None) -> str | None:
+    """None for what Slurm prints where a field has no value."""
+    return None if text in _UNKNOWN else text
 
 
 def show_job(job_id: JobId) -> list[str]:
@@ -43,38 +54,29 @@ def write_script(job_id: JobId) -> list[str]:
     return ["scontrol", "write", "batch_script", job_id, "-"]
 
 
-def is_preempted_for_good(text: str) -> bool:
-    """Whether this job is being ended by preemption, and not run again.
-
-    PreemptTime is set with PreemptMode=CANCEL only [ran, 22.05]; where Slurm requeues the job it stays None.
-    """
-    return bool(_PREEMPTED.search(text))
-
-
-def standard_files(text: str) -> dict[str, str]:
-    """The paths of `StdOut`, `StdErr` and `StdIn`, where Slurm names them and has filled in their patterns."""
-    return {name: path for name, path in _STANDARD_FILE.findall(text) if "%" not in path}
-
-
-def output_files(text: str) -> list[OutputFiles]:
-    """The output files of each job in `show_job()`'s answer, an array's tasks one by one once they have started.
+def parse_jobs(text: str) -> list[JobDetails]:
+    """Each job in `show_job()`'s answer, an array's tasks one by one once they have started.
 
     Most patterns are filled in; up to 24.05 those with a width (`%3a`) are not [ran, 22.05, 24.11].
     """
-    records = (record for start in _JOB.split(text)[1:] if (record := _output_files(start)) is not None)
-    return list(records)
+    return [job for record in _JOB.split(text)[1:] if (job := _details(record)) is not None]
 
 
-def _output_files(record: str) -> OutputFiles | None:
-    fields = dict(_JOB_FIELD.findall(record))
-    task = fields.get("ArrayTaskId", "")
-    job_id = parse_job_id(fields.get("ArrayJobId") or record.partition(" ")[0])
+def _details(record: str) -> JobDetails | None:
+    fields = {name: value for name, value in _FIELD.findall(record) if known(value) is not None}
+    paths = {name: path.replace(_NO_TASK, "%a") for name, path in _PATH.findall(record)}
+    job_id = parse_job_id(fields.get("ArrayJobId") or record.split(maxsplit=1)[0])
     if job_id is None:
         return None
-    files = {name: path.replace(_NO_TASK, "%a") for name, path in _STANDARD_FILE.findall(record)}
-    if task.isdecimal():
-        job_id = array_task(job_id, int(task))
-    return OutputFiles(job_id, parse_stamp(fields.get("SubmitTime", "")), files.get("StdOut"), files.get("StdErr"))
+    task = fields.get("ArrayTaskId", "")
+    return JobDetails(
+        array_task(job_id, int(task)) if task.isdecimal() else job_id,
+        parse_stamp(fields.get("SubmitTime", "")),
+        *map(fields.get, ("Partition", "Account", "QOS")),
+        *map(paths.get, ("WorkDir", "StdOut", "StdErr", "StdIn")),
+        # Set with PreemptMode=CANCEL only [ran, 22.05]; where Slurm requeues the job it stays None.
+        is_preempted="PreemptTime" in fields,
+    )
 
 
 def config_argv() -> list[str]:

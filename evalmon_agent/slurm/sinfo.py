@@ -74,3 +74,9 @@ def named_partitions(partition: str | None, partitions: Sequence[Partition]) -> 
     """The partitions that `--partition=a,b` names; without it, the default one."""
     names = partition.split(",") if partition else []
     return [p for p in partitions if (p.name in names if names else p.is_default)]
+
+
+def longest_s(partition: str | None, partitions: Sequence[Partition]) -> float | None:
+    """The longest time that these partitions give; None for no limit, or where none of them is known."""
+    limits = [p.time_limit_s for p in named_partitions(partition, partitions)]
+    return max((limit for limit in limits if limit is not None), default=None) if None not in limits else None

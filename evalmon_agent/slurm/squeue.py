@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from evalmon_agent.words import durations
 from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, parse_job_id
-from evalmon_agent.words.sizes import count
 from evalmon_agent.words.states import TERMINAL, State, parse_state
 
 # A record starts with \x1e, so that a newline in a name starts none; the name comes last, so that a
 # \x1f in it shifts nothing. %V %S %e are epoch seconds by SLURM_TIME_FORMAT=%s (slurm/environment).
-_FIELDS = ("%i", "%A", "%T", "%V", "%S", "%e", "%M", "%l", "%r", "%P", "%D", "%N", "%o", "%j")
+_FIELDS = ("%i", "%T", "%V", "%S", "%e", "%M", "%l", "%r", "%N", "%o", "%j")
 _FORMAT = "\x1e" + "\x1f".join(_FIELDS)
 _RECORD = re.compile(r"\x1e([^\x1e]+)")
 # Printed before each cluster's rows if SLURM_CLUSTERS names several, even with -h.
@@ -36,7 +35,6 @@ class SqueueRow:
     """
 
     job_id: JobId
-    raw_id: int | None
     state: State | None
     state_word: str
     submitted_at: float | None
@@ -45,8 +43,6 @@ class SqueueRow:
     elapsed_s: float | None
     time_limit_s: float | None
     reason: str
-    partition: str
-    nodes: int | None
     node_list: str
     command: str
     name: str
@@ -123,8 +119,7 @@ def _row(record: str) -> SqueueRow | None:
     fields = record.split("\x1f", len(_FIELDS) - 1)
     if len(fields) < len(_FIELDS):
         return None
-    shown_id, raw_id, word, submit, start, end, elapsed, limit = fields[:8]
-    reason, partition, nodes, node_list, command, name = fields[8:]
+    shown_id, word, submit, start, end, elapsed, limit, reason, node_list, command, name = fields
     job_id = parse_job_id(shown_id)
     if job_id is None or not word.strip():
         return None
@@ -132,7 +127,6 @@ def _row(record: str) -> SqueueRow | None:
     started = state not in _NOT_STARTED and not (state in TERMINAL and not node_list)
     return SqueueRow(
         job_id=job_id,
-        raw_id=count(raw_id),
         state=state,
         state_word=word,
         submitted_at=parse_stamp(submit),
@@ -141,8 +135,6 @@ def _row(record: str) -> SqueueRow | None:
         elapsed_s=durations.parse(elapsed) if started and state in TERMINAL else None,
         time_limit_s=durations.parse(limit),
         reason=reason,
-        partition=partition,
-        nodes=count(nodes),
         node_list=node_list,
         command="" if command == "(null)" else command,
         name=name,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from evalmon_agent.errors import UsageError
+from evalmon_agent.slurm.scontrol import JobDetails
 from evalmon_agent.words.eval_names import name_from_path, task_name
 from evalmon_agent.words.job_id import JobId, expand_pending, task_of, whole_job, without_component
 from evalmon_agent.words.states import State
@@ -24,38 +24,14 @@ class WatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class SlurmJob:
-    """One job as Slurm knows it. `script`: the file that was submitted, if Slurm knows it and it exists.
-
-    `output`, `errors`: where Slurm writes what it prints, as patterns of sbatch(1).
-    """
+    """One job as Slurm knows it. `script`: the file that was submitted, if Slurm knows it and it exists."""
 
     job_id: JobId
     submitted_at: float
     state: State | None
     job_name: str
     script: str | None = None
-    work_dir: str | None = None
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    output: str | None = None
-    errors: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """One planned eval. `stem`: its name without the array task; `given`: the user chose it."""
-
-    job: SlurmJob
-    stem: str
-    given: bool
-    from_path: bool
-    whole_array: bool
-
-    @property
-    def name(self) -> str:
-        """The eval's name."""
-        return name_of(self.stem, self.job.job_id)
+    place: JobDetails | None = None
 
 
 def name_of(stem: str, job_id: JobId) -> str:
@@ -98,71 +74,38 @@ def requested_jobs(request: WatchRequest, jobs: Mapping[JobId, SlurmJob]) -> lis
 
 
 def plan_adoptions(
-    chosen: Sequence[tuple[WatchRequest, SlurmJob]], *, root: str, taken: Mapping[str, bool], whole: Collection[JobId]
-) -> list[Adoption]:
-    """The planned evals, in the order asked for.
+    chosen: Sequence[tuple[WatchRequest, SlurmJob]], *, root: str, taken: Mapping[str, bool]
+) -> dict[str, SlurmJob]:
+    """The planned evals by name, in the order asked for.
 
-    `taken`: the names that are known already, and whether that eval is active; `whole`: the arrays of which all tasks
-    are requested. UsageError with a line for each name that two evals would have. Names from the job's name, which many
-    jobs share, get the job's id where they are not unique.
+    `taken`: the names that are known already, and whether that eval is active. UsageError with a line for each name
+    that two evals would have. Names from the job's name, which many jobs share, get the job's id where they are not
+    unique.
     """
-    planned = [_planned(request, job, root=root, whole=whole) for request, job in chosen]
-    shared = Counter(stem for stem, _ in {(adoption.stem, whole_job(adoption.job.job_id)) for adoption in planned})
-    planned = [
-        _made_unique(adoption, is_shared=shared[adoption.stem] > 1 or adoption.name in taken) for adoption in planned
-    ]
+    own = [request.name or _name_by_path(job, root) for request, job in chosen]
+    jobs = [job for _, job in chosen]
+    stems = [name or job.job_name or whole_job(job.job_id) for name, job in zip(own, jobs, strict=True)]
+    shared = Counter(stem for stem, _ in {(stem, whole_job(job.job_id)) for stem, job in zip(stems, jobs, strict=True)})
+    planned: dict[str, list[SlurmJob]] = defaultdict(list)
+    for name, stem, job in zip(own, stems, jobs, strict=True):
+        is_unique = shared[stem] == 1 and name_of(stem, job.job_id) not in taken
+        planned[name_of(stem if name or is_unique else f"{stem}-{whole_job(job.job_id)}", job.job_id)].append(job)
     _refuse_doubles(planned, taken)
-    return planned
+    return {name: job for name, [job] in planned.items()}
 
 
-def _planned(request: WatchRequest, job: SlurmJob, *, root: str, whole: Collection[JobId]) -> Adoption:
-    below = None if job.script is None else os.path.relpath(job.script, root)
-    from_path = below is not None and not below.startswith(os.pardir + os.sep)
-    by_path = name_from_path(below) if below is not None and from_path else None
-    stem = request.name or by_path or job.job_name or whole_job(job.job_id)
-    return Adoption(job, stem, request.name is not None, by_path is not None, whole_job(job.job_id) in whole)
+def _name_by_path(job: SlurmJob, root: str) -> str | None:
+    below = os.pardir + os.sep if job.script is None else os.path.relpath(job.script, root)
+    return None if below.startswith(os.pardir + os.sep) else name_from_path(below)
 
 
-def _made_unique(adoption: Adoption, *, is_shared: bool) -> Adoption:
-    if adoption.given or adoption.from_path or not is_shared:
-        return adoption
-    return replace(adoption, stem=f"{adoption.stem}-{whole_job(adoption.job.job_id)}")
-
-
-def _refuse_doubles(planned: Sequence[Adoption], taken: Mapping[str, bool]) -> None:
-    by_name: dict[str, list[Adoption]] = defaultdict(list)
-    for adoption in planned:
-        by_name[adoption.name].append(adoption)
+def _refuse_doubles(planned: Mapping[str, Sequence[SlurmJob]], taken: Mapping[str, bool]) -> None:
     problems = []
-    for name, adoptions in by_name.items():
-        ids = [adoption.job.job_id for adoption in adoptions]
-        if len(adoptions) > 1:
+    for name, jobs in planned.items():
+        ids = [job.job_id for job in jobs]
+        if len(ids) > 1:
             problems.append(f"jobs {' and '.join(ids)} would all be called {name}; name them: NAME={ids[0]}")
         elif taken.get(name):
             problems.append(f"job {ids[0]} would be called {name}, as an active eval is; name it: NAME={ids[0]}")
     if problems:
         raise UsageError(*problems)
-
-
-def array_pattern(paths: Mapping[JobId, str | None]) -> str | None:
-    """The pattern, with `%a` for the task id, that gives each task of an array its path; None if there is none.
-
-    `paths`: by task, as far as Slurm told, with or without its id filled in.
-    """
-    path_by_task = {task_of(job_id) or 0: path for job_id, path in paths.items() if path is not None}
-    patterns = []
-    for task, path in list(path_by_task.items())[:1]:
-        patterns.append(path)
-        for match in re.finditer(rf"(?<!\d)0*{task}(?!\d)", path):
-            width = len(match[0]) if len(match[0]) > len(str(task)) else ""
-            patterns.append(f"{path[: match.start()]}%{width}a{path[match.end() :]}")
-    patterns += [path for path in path_by_task.values() if "%" in path][:1]
-    return next((pattern for pattern in patterns if _gives(pattern, path_by_task)), None)
-
-
-def _gives(pattern: str, paths: Mapping[int, str]) -> bool:
-    return all(_of_task(pattern, task) == _of_task(path, task) for task, path in paths.items())
-
-
-def _of_task(pattern: str, task: int) -> str:
-    return re.sub(r"%(\d?)a", lambda match: str(task).zfill(int(match[1] or 0)), pattern)

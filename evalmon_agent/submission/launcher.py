@@ -14,7 +14,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from evalmon_agent.slurm.script import without_wait
+from evalmon_agent.slurm.sbatch import without_wait
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.shebang import FIRST_LINE_BYTES, interpreter_of

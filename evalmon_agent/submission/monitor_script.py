@@ -21,8 +21,8 @@ TIME_MIN_S = 600
 _PLACE_KEYS = ("SBATCH_PARTITION", "SBATCH_ACCOUNT", "SBATCH_QOS")
 _LINE_KEYS = ("PATH", "SLURM_CONF", "SLURM_CLUSTERS", FAST_POLLING, "TZ", *_PLACE_KEYS)
 
-# The directory is entered first and then looked at, so that nothing else can be put in its place: ours, this
-# experiment's, and nobody else's to write. The umask is given back: evals that this job submits inherit it.
+# The directory is entered first and then checked, so that nothing else can be put in its place: it must be this user's
+# and this experiment's, and writable by nobody else. The umask is given back: evals that this job submits inherit it.
 _OPEN_OUTPUT = """\
 if cd -P -- {directory} && [ -O . ] && [ -f registry.jsonl ]; then
   case $(/bin/ls -ld .) in
@@ -69,8 +69,8 @@ def script(
     It opens its output itself: Slurm would follow a link that somebody put in the place of EXP/evalmon, and give the
     file the mode that the umask leaves. What cannot be opened safely is not written; the job goes on.
     """
-    ours = ["--token", token, *(["--experiment-id", experiment_id] if experiment_id is not None else [])]
-    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", _COMMAND[kind], *ours, "--", experiment]
+    own_options = ["--token", token, *(["--experiment-id", experiment_id] if experiment_id is not None else [])]
+    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", _COMMAND[kind], *own_options, "--", experiment]
     exports = [f"export {key}={shlex.quote(environ[key])}" for key in _LINE_KEYS if environ.get(key)]
     start = shlex.quote(f'{{"id":"{experiment_id}"')
     output = _OPEN_OUTPUT.format(
@@ -109,12 +109,12 @@ def options(
     return [*argv, *job.extra]
 
 
-def cut_time(wanted: str, partition: str | None, partitions: Sequence[Partition]) -> str:
+def cut_time(time_limit: str, partition: str | None, partitions: Sequence[Partition]) -> str:
     """The time limit, cut to that of the partition where the job will run, or to the shortest of several."""
     limits = [p.time_limit_s for p in named_partitions(partition, partitions) if p.time_limit_s is not None]
-    wanted_s = time_option(wanted)
-    if not limits or (wanted_s is not None and wanted_s <= min(limits)):
-        return wanted
+    limit_s = time_option(time_limit)
+    if not limits or (limit_s is not None and limit_s <= min(limits)):
+        return time_limit
     return str(max(int(min(limits) // 60), 1))
 
 
@@ -124,9 +124,9 @@ def time_min(time_limit: str) -> list[str]:
     return [f"--time-min={TIME_MIN_S // 60}"] if limit_s is None or limit_s > TIME_MIN_S else []
 
 
-def _commonest(key: str, found: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> str | None:
+def _commonest(key: str, options_of_evals: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> str | None:
     from_environment = environ.get(f"SBATCH_{key.upper()}")
     if from_environment:
         return from_environment
-    values = Counter(options[key] for options in found if options.get(key))
+    values = Counter(options[key] for options in options_of_evals if options.get(key))
     return values.most_common(1)[0][0] if values else None

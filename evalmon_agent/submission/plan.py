@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evalmon_agent.errors import UsageError
-from evalmon_agent.slurm.script import ScriptHead, read_head
+from evalmon_agent.slurm.sbatch import ScriptHead, read_head
 from evalmon_agent.tracking.registry import Name, Submission
 from evalmon_agent.words.eval_names import name_from_path, output_dirs
 from evalmon_agent.words.job_id import parse_array_spec
@@ -118,7 +118,10 @@ def _name(script: Script, *, root: str) -> str:
     relative = os.path.relpath(script.path, root)
     if not relative.startswith(os.pardir + os.sep):
         return name_from_path(relative)
-    return script.head.options.get("job-name") or os.path.basename(script.path)
+    name = script.head.options.get("job-name") or os.path.basename(script.path)
+    if any("\ud800" <= char <= "\udfff" for char in name):  # bytes that are not UTF-8 come as these
+        raise UsageError(f"{script.path}: its --job-name is not UTF-8 and cannot be recorded; rename it")
+    return name
 
 
 def _tasks(script: Script, environ: Mapping[str, str]) -> tuple[int, ...] | None:

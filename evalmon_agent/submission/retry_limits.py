@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.slurm.node_list import split
-from evalmon_agent.slurm.sinfo import Partition
+from evalmon_agent.slurm.sinfo import Partition, longest_s, named_partitions
 from evalmon_agent.tracking.records import Attempt
 from evalmon_agent.words.durations import clock, time_option
 from evalmon_agent.words.sizes import parse_mem_option
@@ -80,11 +80,8 @@ def limits_in(named: str, partitions: Sequence[Partition], node_memory: Mapping[
 
     `node_memory`: by partition, the bytes of its largest node.
     """
-    eligible = [p for p in partitions if (p.name in named.split(",") if named else p.is_default)]
-    times = [p.time_limit_s for p in eligible]
-    longest = max((time_s for time_s in times if time_s is not None), default=None)
-    sizes = [node_memory[p.name] for p in eligible if p.name in node_memory]
-    return Limits(None if None in times else longest, max(sizes, default=None))
+    sizes = [node_memory[p.name] for p in named_partitions(named, partitions) if p.name in node_memory]
+    return Limits(longest_s(named, partitions), max(sizes, default=None))
 
 
 def time_options(

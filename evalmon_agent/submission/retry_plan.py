@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from evalmon_agent.evidence.diagnosis.causes import returns_for_good
-from evalmon_agent.evidence.diagnosis.records import UNKNOWN
+from evalmon_agent.evidence.diagnosis.causes import UNKNOWN, returns_for_good
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, worst
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.submission.plan import Prepared, Script, array_option, array_spec
@@ -76,18 +75,23 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class ChosenEval:
-    """An eval to run again. `entry`: its submission that counts; `result`: the worst of its last attempt's logs."""
+    """An eval to run again. `entry`: its submission that counts; `result`: the worst of its last attempt's logs.
+
+    `options`: those of sbatch; `why`: why it is run again, and with what.
+    """
 
     name: Name
     ev: Eval
     entry: Entry
     retry: Retry
     result: EvalResult | None
+    options: tuple[str, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryScript:
-    """The script to run again. `remark`: what is to be said of it; `is_changed`: since it was submitted."""
+    """The script to run again. `remark`: a note for the user; `is_changed`: since it was submitted."""
 
     script: Script
     remark: str = ""
@@ -96,15 +100,6 @@ class RetryScript:
     def log_for(self, retry: Retry) -> str | None:
         """The log to go on from, if there is one and the script knows what to do with it."""
         return retry.log if _RETRY_LOG in self.script.content else None
-
-
-@dataclass(frozen=True, slots=True)
-class Resubmission:
-    """How one eval is submitted again: with which options of sbatch, and why."""
-
-    chosen: ChosenEval
-    options: tuple[str, ...]
-    why: str
 
 
 def decide(
@@ -129,8 +124,8 @@ def decide(
     return why_not or _again(ev, settled, outcome, cause)
 
 
-def resubmission(chosen: ChosenEval, source: RetryScript, request: RetryRequest, limits: Limits) -> Resubmission | str:
-    """Its options and why it is run again, or why not: it cannot be, or it would end the same way."""
+def with_options(chosen: ChosenEval, source: RetryScript, request: RetryRequest, limits: Limits) -> ChosenEval | str:
+    """The eval with its options and why it is run again, or why not: it cannot be, or it would end the same way."""
     script, retry = source.script.head, chosen.retry
     if script.is_het:
         return "a heterogeneous job has separate limits for each part; submit it yourself"
@@ -153,54 +148,47 @@ def resubmission(chosen: ChosenEval, source: RetryScript, request: RetryRequest,
     changes = [text for part in parts for text in (*part.changes, part.why_not) if text]
     why = ", ".join([description(retry, request), *changes, *([f"goes on from {log}"] if log is not None else [])])
     options = tuple(option for part in parts for option in part.argv)
-    return Resubmission(chosen, options, f"{why}; {source.remark}" if source.remark else why)
+    return replace(chosen, options=options, why=f"{why}; {source.remark}" if source.remark else why)
 
 
 def submissions(
     source: RetryScript,
-    evals: Sequence[Resubmission],
+    evals: Sequence[ChosenEval],
     *,
     most: int | None,
     environ: Mapping[str, str],
     new_token: Callable[[], str],
 ) -> Iterator[Prepared]:
     """The submissions of one script: array tasks with the same options in one, with no more than `most` tasks."""
-    by_options: dict[tuple[str, ...], list[Resubmission]] = {}
-    for item in evals:
-        by_options.setdefault(item.options, []).append(item)
+    by_options: dict[tuple[str, ...], list[ChosenEval]] = {}
+    for chosen in evals:
+        by_options.setdefault(chosen.options, []).append(chosen)
     for alike in by_options.values():
         size, spec = most or len(alike), array_spec(source.script, environ)
         for start in range(0, len(alike), size):
             yield _prepared(source, alike[start : start + size], spec, token=new_token())
 
 
-def _prepared(source: RetryScript, part: Sequence[Resubmission], spec: str, *, token: str) -> Prepared:
-    first, options, why = part[0].chosen, part[0].options, _why(part)
-    tasks = sorted(task for item in part if (task := item.chosen.name[1]) is not None) or None
+def _prepared(source: RetryScript, part: Sequence[ChosenEval], spec: str, *, token: str) -> Prepared:
+    name, options, why = part[0].name[0], part[0].options, _why(part)
+    tasks = tuple(sorted(task for chosen in part if (task := chosen.name[1]) is not None)) or None
     if tasks is not None:
         array = array_option(tasks, spec)
         options, why = (*options, array), f"{array}; {why}"
     return Prepared(
         source.script,
-        Submission(
-            first.name[0],
-            source.script.path,
-            first.entry.submission.output_dir,
-            None if tasks is None else tuple(tasks),
-            options,
-            token,
-        ),
-        {item.chosen.name[1]: log for item in part if (log := source.log_for(item.chosen.retry)) is not None},
+        Submission(name, source.script.path, part[0].entry.submission.output_dir, tasks, options, token),
+        {chosen.name[1]: log for chosen in part if (log := source.log_for(chosen.retry)) is not None},
         why,
-        {item.chosen.name: item.chosen.entry.token for item in part},
+        {chosen.name: chosen.entry.token for chosen in part},
     )
 
 
-def _why(part: Sequence[Resubmission]) -> str:
+def _why(part: Sequence[ChosenEval]) -> str:
     """Why these run again; of an array whose tasks differ, which of them for which reason."""
     tasks_by_text: dict[str, list[int]] = {}
-    for item in part:
-        tasks_by_text.setdefault(item.why, []).append(item.chosen.name[1] or 0)
+    for chosen in part:
+        tasks_by_text.setdefault(chosen.why, []).append(chosen.name[1] or 0)
     if len(tasks_by_text) == 1:
         return part[0].why
     return "; ".join(f"[{array_option(tasks, '').partition('=')[2]}] {text}" for text, tasks in tasks_by_text.items())

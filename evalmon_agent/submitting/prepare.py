@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from evalmon_agent.errors import SlurmUnavailableError, StoppedError, UsageError
 from evalmon_agent.experiment import scripts as scripts_file
+from evalmon_agent.experiment.experiment_lock import release_if_over
+from evalmon_agent.experiment.exposure import refuse_world_writable
+from evalmon_agent.jobs import register
 from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
@@ -31,6 +35,27 @@ def require_slurm(slurm: Slurm) -> None:
     answer = slurm.queue()
     if isinstance(answer, Failure):
         raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was submitted, try again later")
+
+
+def check(session: Session) -> None:
+    """What must hold before anything is submitted. UsageError, or UnsafeDirectoryError (77); then as require_slurm."""
+    session.experiment.check()
+    refuse_world_writable(session.experiment, session.settings)
+    require_slurm(session.slurm)
+
+
+def require_scancel(session: Session) -> None:
+    """UsageError unless this user monitors the experiment; SlurmUnavailableError (69) without scancel."""
+    session.experiment.require_monitored()
+    session.experiment.check()
+    if not session.slurm.has("scancel"):
+        raise SlurmUnavailableError("scancel is not on PATH; run evalmon on a host with Slurm's commands")
+
+
+def resolve(session: Session, *, sleep: Callable[[float], object] = time.sleep) -> list[Entry]:
+    """All entries, once the lock of a dead monitor job is released, and interrupted submissions are looked for."""
+    release_if_over(session.experiment, session.slurm)
+    return register.resolve(session, sleep=sleep)
 
 
 def prepare_scripts(session: Session, scripts: Sequence[Script], entries: Sequence[Entry]) -> list[Prepared]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +25,9 @@ from evalmon_agent.slurm.client import Slurm, Tested
 from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
 from evalmon_agent.slurm.sbatch_options import in_effect, path_beforehand
-from evalmon_agent.slurm.sinfo import Partition, is_exclusive
+from evalmon_agent.slurm.sinfo import Partition, is_exclusive, longest_s, named_partitions
 from evalmon_agent.submission.monitor_script import placement_of
 from evalmon_agent.submission.plan import Prepared, Script
-from evalmon_agent.submission.requested import gpus, longest_s, time_limit_s
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.words.durations import clock, time_option
@@ -36,6 +36,10 @@ from evalmon_agent.words.sizes import counted, listed
 MOST_ASKED = 100
 """How many scripts with different options are tested; each costs Slurm a job id and about 30 ms."""
 _SAYS_NOTHING = frozenset({"job-name", "output", "error", "input", "open-mode", "comment", "mail-user", "mail-type"})
+
+# `gpu`, `gpu:2`, `gpu:a100`, `gpu:a100:2` in --gres, `gres/gpu:2` in --tres-per-task; `2`, `a100:2` in --gpus.
+_GPU = re.compile(r"(?:gres[/:])?gpu(?P<rest>(?::[^:,]*){0,2})")
+_NUMBER = re.compile(r"[0-9]{1,6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +64,18 @@ def preview(session: Session, prepared: Sequence[Prepared], report: SubmitReport
     answer = session.slurm.partitions()
     partitions = () if isinstance(answer, Failure) else answer
     answers = _answers(session, jobs, report)
-    taken = []
+    accepted = []
     for job in jobs:
         submission, tested = job.prepared.submission, answers[job.asks_for]
         entry = {"name": submission.name, "script": submission.script}
         if tested.refusal and not is_submit_limit(tested.refusal):
             report.refused.append({**entry, "error": tested.refusal})
             continue
-        taken.append(job)
+        accepted.append(job)
         why = f"when there is room: {tested.refusal}" if tested.refusal else job.prepared.why
         report.submitted.append({**entry, "why": why} if why else entry)
-    report.warnings += _too_long(taken, partitions)
-    report.totals = _totals(session, taken, partitions, mode=mode)
+    report.warnings += _too_long(accepted, partitions)
+    report.totals = _totals(session, accepted, partitions, mode=mode)
 
 
 def _answers(session: Session, jobs: Sequence[_Job], report: SubmitReport) -> Mapping[tuple[object, ...], Tested]:
@@ -108,7 +112,7 @@ def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str
     """Warn of limits above the partition's: without EnforcePartLimits Slurm accepts the jobs, which wait for ever."""
     scripts_by_words: defaultdict[str, list[str]] = defaultdict(list)
     for job in jobs:
-        asked_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options, partitions)
+        asked_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options.get("partition"), partitions)
         if asked_s is not None and most_s is not None and asked_s > most_s:
             where = job.options.get("partition", "the default partition")
             words = f"asks for {clock(asked_s)}, and {where} gives {clock(most_s)}"
@@ -124,7 +128,7 @@ def _totals(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partiti
     known_hours = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
     return Totals(
         evals=sum(sizes),
-        helper_jobs=_monitor_job_count(session, jobs, partitions, mode=mode),
+        monitor_jobs=_monitor_job_count(session, jobs, partitions, mode=mode),
         gpu_hours=sum(known_hours) if known_hours or not jobs else None,
         evals_without_gpu_hours=sum(size for size, each in zip(sizes, hours, strict=True) if each is None),
     )
@@ -184,3 +188,63 @@ def _paths(script: Script, environ: Mapping[str, str]) -> Iterator[str]:
 def _words(directory: str, why: str, scripts: Sequence[str]) -> str:
     make = f"; run: mkdir -p {shlex.quote(directory)}" if why == os.strerror(errno.ENOENT) else ""
     return f"{listed(scripts, most=1)}: the output goes to {directory} ({why}), so Slurm cannot start the job{make}"
+
+
+def gpus(options: Mapping[str, str]) -> int | None:
+    """How many GPUs one job gets in all; 0 for none, None where its options do not say."""
+    if "gpus-per-socket" in options:
+        return None
+    if "gpus" in options:
+        return sum(_gpu_count(part) for part in options["gpus"].split(","))
+    nodes = _node_count(options)
+    if "gpus-per-node" in options:
+        return _times(nodes, sum(_gpu_count(part) for part in options["gpus-per-node"].split(",")))
+    of_node = _of_gres(options.get("gres", ""))
+    if of_node:
+        return _times(nodes, of_node)
+    of_task = sum(_gpu_count(part) for part in options.get("gpus-per-task", "0").split(","))
+    of_task += _of_gres(options.get("tres-per-task", ""))
+    return _times(_task_count(options, nodes), of_task)
+
+
+def time_limit_s(options: Mapping[str, str], partitions: Sequence[Partition]) -> float | None:
+    """A job's time limit: its own, else its partition's. None if there is none, or if several partitions differ."""
+    if options.get("time"):
+        return time_option(options["time"])
+    mine = named_partitions(options.get("partition"), partitions)
+    limits = {p.default_time_s if p.default_time_s is not None else p.time_limit_s for p in mine}
+    return limits.pop() if len(limits) == 1 else None
+
+
+def _of_gres(text: str) -> int:
+    return sum(
+        _gpu_count(match["rest"].removeprefix(":")) for part in text.split(",") if (match := _GPU.fullmatch(part))
+    )
+
+
+def _gpu_count(text: str) -> int:
+    """The number in `2` or `a100:2`; 1 for `a100` or an empty text."""
+    last = text.rpartition(":")[2]
+    return int(last) if _NUMBER.fullmatch(last) else 1
+
+
+def _node_count(options: Mapping[str, str]) -> int | None:
+    """None where Slurm chooses among several."""
+    if "nodes" not in options:
+        return 1 if options.get("ntasks", "1") == "1" else None
+    least, _, most = options["nodes"].partition("-")
+    return int(least) if _NUMBER.fullmatch(least) and most in {"", least} else None
+
+
+def _task_count(options: Mapping[str, str], nodes: int | None) -> int | None:
+    if "ntasks" in options:
+        return int(options["ntasks"]) if _NUMBER.fullmatch(options["ntasks"]) else None
+    per_node = options.get("ntasks-per-node", "1")
+    return _times(nodes, int(per_node)) if _NUMBER.fullmatch(per_node) else None
+
+
+def _times(number: int | None, each: int) -> int | None:
+    """The product; 0 of each is 0 in all, even where the number is not known."""
+    if each == 0:
+        return 0
+    return None if number is None else number * each

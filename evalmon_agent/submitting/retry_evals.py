@@ -12,15 +12,11 @@ import msgspec
 
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.evidence.diagnosis.causes import REFUSED
-from evalmon_agent.evidence.diagnosis.records import one_line
+from evalmon_agent.evidence.diagnosis.causes import REFUSED, one_line
 from evalmon_agent.evidence.result import worst
 from evalmon_agent.experiment import scripts
-from evalmon_agent.experiment.experiment_lock import release_if_over
-from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import ForeignError, OwnedFiles
-from evalmon_agent.jobs import register
 from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.jobs.eval_scripts import change_since, read
 from evalmon_agent.monitor.measure import Measurer, measure
@@ -32,15 +28,14 @@ from evalmon_agent.submission.plan import Prepared, read_script
 from evalmon_agent.submission.retry_limits import Limits, exclude_options, limits_in
 from evalmon_agent.submission.retry_plan import (
     ChosenEval,
-    Resubmission,
     Retry,
     RetryRequest,
     RetryScript,
     decide,
-    resubmission,
     submissions,
+    with_options,
 )
-from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, submit_prepared
+from evalmon_agent.submitting.prepare import check, prepare_scripts, resolve, submit_prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.tracking.records import Eval, ExperimentState
@@ -58,15 +53,12 @@ def retry(
     dry_run: bool,
     sleep: Callable[[float], object] = time.sleep,
 ) -> SubmitReport:
-    """Resubmit the evals that are meant and did not succeed; nothing is submitted before every check has passed."""
+    """Resubmit the chosen evals that did not succeed; nothing is submitted before every check has passed."""
     experiment, slurm = session.experiment, session.slurm
     experiment.require_monitored()
-    experiment.check()
-    refuse_world_writable(experiment, session.settings)
-    require_slurm(slurm)
+    check(session)
     if not dry_run:
-        release_if_over(experiment, slurm)
-        register.resolve(experiment, slurm, sleep=sleep)
+        resolve(session, sleep=sleep)
     report = SubmitReport()
     state = _look(session)
     chosen = named_evals(request.names, state.names, experiment=experiment.root)
@@ -181,10 +173,10 @@ class _Retrier:
             for chosen in group:
                 self._skip(chosen.ev, source)
             return
-        session, evals = self.session, list[Resubmission]()
+        session, evals = self.session, list[ChosenEval]()
         limits = self._limits(source)
         for chosen in group:
-            new = resubmission(chosen, source, self.request, limits)
+            new = with_options(chosen, source, self.request, limits)
             if isinstance(new, str):
                 self._skip(chosen.ev, new)
             else:

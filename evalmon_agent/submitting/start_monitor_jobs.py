@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from evalmon_agent.experiment.experiment import Experiment
@@ -27,6 +27,21 @@ class MonitorJobReport:
     status: MonitorJobStatus
     job_id: JobId | None = None
     detail: str = ""
+
+
+@dataclass(slots=True)
+class MonitorJobReports:
+    """What a command that submits did; `refused` holds Slurm's words verbatim, or why a job cannot be watched."""
+
+    refused: list[dict[str, str]] = field(default_factory=list)
+    completion: MonitorJobReport | None = None
+    sidecar: MonitorJobReport | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """1 if an eval or a monitor job was refused."""
+        monitor_jobs = [self.completion, self.sidecar]
+        return int(bool(self.refused) or any(job is not None and job.status == "refused" for job in monitor_jobs))
 
 
 def start_monitor_jobs(
@@ -70,7 +85,7 @@ def _completion(
     later_s = 0 if waiting_for else WAITING_BEGIN_S
     outcome = submit_monitor_job(session, "completion", afterany=waiting_for, later_s=later_s)
     if outcome.job_id is None:
-        instead = "the sidecar submits it later, or evalmon submit" if outcome.limit else "evalmon report"
+        instead = "the sidecar submits it later, or evalmon submit" if outcome.is_full else "evalmon report"
         detail = f"{outcome.refusal} (the summary is written by the sidecar; {instead})"
         return MonitorJobReport("refused", detail=detail)
     number = len(waiting_for)

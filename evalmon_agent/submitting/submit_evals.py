@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evalmon_agent.jobs import claims, register
-from evalmon_agent.jobs.claims import Room
-from evalmon_agent.jobs.eval_scripts import prepare
-from evalmon_agent.jobs.register import BatchJob
+from evalmon_agent.jobs.eval_scripts import write_launcher
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
+from evalmon_agent.slurm.client import Submitted
 from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.submission.plan import Prepared
-from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_sidecar
+from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_sidecar
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, log_progress, on_command
 from evalmon_agent.tracking.registry import Submission, waiting
 from evalmon_agent.words.job_id import JobId
@@ -37,33 +36,24 @@ class Totals:
     """
 
     evals: int
-    helper_jobs: int
+    monitor_jobs: int
     gpu_hours: float | None
     evals_without_gpu_hours: int
 
 
 @dataclass(slots=True)
-class SubmitReport:
+class SubmitReport(MonitorJobReports):
     """What was done, for people and for --json; `refused` holds Slurm's words verbatim, `warnings` what will fail."""
 
     submitted: list[dict[str, str]] = field(default_factory=list)
     skipped: list[dict[str, str | None]] = field(default_factory=list)
     waiting: list[dict[str, str]] = field(default_factory=list)
-    refused: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    completion: MonitorJobReport | None = None
-    sidecar: MonitorJobReport | None = None
     totals: Totals | None = None
 
     def skip(self, name: str, why: str, job_id: str | None = None) -> None:
         """Add an eval that is left out; `job_id`: of its last job, if there is one."""
         self.skipped.append({"name": name, "job_id": job_id, "why": why})
-
-    @property
-    def exit_status(self) -> int:
-        """1 if Slurm refused something."""
-        monitor_jobs = [self.completion, self.sidecar]
-        return int(bool(self.refused) or any(job is not None and job.status == "refused" for job in monitor_jobs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +88,22 @@ class EvalSubmitter:
     def _submit_one(self, prepared: Prepared) -> bool:
         """False if the site takes no more for now."""
         experiment, submission = self.session.experiment, prepared.submission
-        job = self._prepare(prepared)
-        if claims.claim_evals(experiment, submission, Room(), instead_of=prepared.instead_of) != "claimed":
+        write_launcher(experiment, self.session.settings, prepared)
+        if claims.claim_evals(self.session, submission, instead_of=prepared.instead_of) != "claimed":
             self.report.skip(submission.name, _TAKEN)
             return True
-        outcome = register.submit(experiment, self.session.slurm, job)
+        outcome = register.submit(self.session, submission)
         if outcome.job_id is not None:
             self._submitted(prepared, submission, outcome.job_id)
-        elif not outcome.limit:
+        elif not outcome.is_full:
             self.report.refused.append(_refused(submission, outcome))
-        return not outcome.limit
+        return not outcome.is_full
 
     def _plan(self, new: Sequence[Prepared]) -> None:
         """Record these as waiting, with the environment that they are to have."""
-        for prepared in new:
-            self._prepare(prepared)
         experiment = self.session.experiment
+        for prepared in new:
+            write_launcher(experiment, self.session.settings, prepared)
         entries = experiment.ledger.entries()
         salts = (e.planned.environment.partition(":")[0] for e in entries if e.planned is not None)
         environment = digest(for_evals(self.session.environ), salt=next(salts, None) or claims.new_token())
@@ -146,12 +136,8 @@ class EvalSubmitter:
         why = prepared.why if prepared is not None and prepared.why else why
         self.report.submitted.append({**row, "why": why} if why else row)
 
-    def _prepare(self, prepared: Prepared) -> BatchJob:
-        session = self.session
-        return prepare(session.experiment, session.settings, prepared)
 
-
-def _refused(submission: Submission, outcome: register.Outcome) -> dict[str, str]:
+def _refused(submission: Submission, outcome: Submitted) -> dict[str, str]:
     """Slurm's message about one script."""
     hint = "; it is not known whether Slurm took it: run the same command again to find out" if outcome.unknown else ""
     return {"name": submission.name, "script": submission.script, "error": outcome.refusal + hint}

@@ -10,22 +10,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from evalmon_agent.errors import SlurmUnavailableError
+from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.state import LastSaved
 from evalmon_agent.jobs import claims, register
-from evalmon_agent.jobs.claims import Room
-from evalmon_agent.jobs.eval_scripts import change_since, prepared
+from evalmon_agent.jobs.eval_scripts import change_since
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
-from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.client import Slurm, Submitted
 from evalmon_agent.slurm.environment import carried, for_evals, is_same
-from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, Submission, in_queue, waiting
 from evalmon_agent.words.job_id import JobId
@@ -38,8 +37,6 @@ Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
 _ASK_AGAIN_S = 300.0
 """How often the site's limit is tried again while none of the evals ends, since it may count other jobs too."""
 
-_GONE = "the script that was to be submitted is gone from EXP/evalmon/scripts"
-
 _LOGGED = frozenset({"limit", "stuck"})
 
 
@@ -51,7 +48,7 @@ class Progress:
     """
 
     submitted: list[tuple[Submission, JobId]] = field(default_factory=list)
-    refused: list[tuple[Submission, register.Outcome]] = field(default_factory=list)
+    refused: list[tuple[Submission, Submitted]] = field(default_factory=list)
     changes: dict[str, str] = field(default_factory=dict)
     why: Why = "nothing waits"
     detail: str = ""
@@ -118,7 +115,7 @@ class Submitter:
         if not any(map(self._is_of_interest, ledger.entries())):
             return progress
         try:
-            register.resolve(self.session.experiment, self.session.slurm, sleep=self.sleep)
+            register.resolve(self.session, sleep=self.sleep)
         except SlurmUnavailableError as error:
             return _because(progress, "room", str(error))
         if self._full is not None and self._is_still_full():
@@ -146,16 +143,16 @@ class Submitter:
 
     def _submit_next(self, submission: Submission, progress: Progress, *, until_monotonic_s: float) -> bool:
         """Submit one eval as soon as `stagger` allows; returns whether to go on with the next one."""
-        room = Room(self.session.settings.max_submit, self.session.settings.stagger, self._saved)
-        while (claimed := claims.claim_evals(self.session.experiment, submission, room)) == "too soon":
-            pause_s = claims.seconds_to_wait(self.session.experiment.ledger.index(), room.stagger_s, now=time.time())
+        settings = self.session.settings
+        while (claimed := claims.claim_evals(self.session, submission, saved=self._saved)) == "too soon":
+            pause_s = claims.seconds_to_wait(self.session.experiment.ledger.index(), settings.stagger, now=time.time())
             if time.monotonic() + pause_s > until_monotonic_s:
-                _because(progress, "stagger", f"stagger: {room.stagger_s:g} s")
+                _because(progress, "stagger", f"stagger: {settings.stagger:g} s")
                 return False
             if self.sleep(max(pause_s, 0.01)):
                 return False
         if claimed == "no room":
-            most = room.max_submit or 0
+            most = settings.max_submit or 0
             if submission.size > most:
                 array = f"{submission.name}: an array of {submission.size} evals"
                 _because(progress, "stuck", f"{array}, and max_submit: {most} leaves no room for it")
@@ -169,28 +166,25 @@ class Submitter:
     @register.uninterrupted()
     def _submit_claimed(self, submission: Submission, progress: Progress) -> bool:
         """Submit one eval that this process has claimed; returns whether to go on with the next one."""
-        job = prepared(self.session.experiment, submission)
-        if job is None:
-            progress.refused.append((submission, register.refuse(self.session.experiment, submission.token, _GONE)))
-            return True
-        slurm = Slurm(self.place.environ or {})
-        change = change_since(submission.script, script_in(job.content) or b"")
+        script = scripts.read_script(self.session.experiment, submission.token, submission.script)
+        change = change_since(submission.script, script or b"")
         if change:
             progress.changes[submission.token] = change
-        outcome = register.submit(self.session.experiment, slurm, job, elsewhere=self.place.is_job)
+        session = replace(self.session, slurm=Slurm(self.place.environ or {}))
+        outcome = register.submit(session, submission, elsewhere=self.place.is_job)
         return self._take_outcome(submission, outcome, progress)
 
-    def _take_outcome(self, submission: Submission, outcome: register.Outcome, progress: Progress) -> bool:
+    def _take_outcome(self, submission: Submission, outcome: Submitted, progress: Progress) -> bool:
         """Note what sbatch did; returns whether to go on with the next eval."""
         if outcome.job_id is not None:
             progress.submitted.append((submission, outcome.job_id))
             return True
-        if outcome.limit:
+        if outcome.is_full:
             self._full = _Full(outcome.refusal, self._evals_in_queue(), time.monotonic())
-        if outcome.limit or outcome.unknown:
-            _because(progress, "limit" if outcome.limit else "room", outcome.refusal)
+        if outcome.is_full or outcome.unknown:
+            _because(progress, "limit" if outcome.is_full else "room", outcome.refusal)
             return False
-        if not outcome.is_everywhere:
+        if outcome.waits:
             self._forbidden = outcome.refusal
             return True
         progress.refused.append((submission, outcome))

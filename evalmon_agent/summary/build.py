@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import get_args
 
 from msgspec.structs import replace
 
-from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED
-from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED, Diagnosis, one_line
 from evalmon_agent.evidence.result import EvalResult, worst
 from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
@@ -40,6 +40,8 @@ from evalmon_agent.words.states import ACTIVE, TERMINAL, State
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
+_NOTHING, _NO_FIGURES, _NO_EVIDENCE, _NO_REPORT = Attempt(), Figures(), Evidence(), JobReport(0)
+
 
 def build(
     state: ExperimentState, *, now: float, settings: Settings, progress: Mapping[str, EvalResult] | None = None
@@ -53,7 +55,7 @@ def build(
     for name, so_far in (progress or {}).items():
         if name in state.evals and state.evals[name].state is State.RUNNING:
             settled[name] = EvalResults(results=(so_far,))
-    context = _Context(now, settings, by_attempt, are_gpus_accounted=_are_gpus_accounted(state))
+    context = _Context(now, settings, by_attempt, are_gpus_accounted=_are_gpus_accounted(state), iso=cache(iso))
     evals = [_eval(ev, settled[ev.name], context) for ev in state.evals.values()]
     advice = [_submission_advice(state)]
     evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
@@ -88,12 +90,16 @@ def total_time_s(state: ExperimentState) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What holds for all evals of a summary. `results`: those of each attempt, by its `id()`."""
+    """What holds for all evals of a summary. `results`: those of each attempt, by its `id()`.
+
+    `iso`: as in `durations`, once for each time: the tasks of an array were submitted at one time.
+    """
 
     now: float
     settings: Settings
     results: Mapping[int, EvalResults]
     are_gpus_accounted: bool
+    iso: Callable[[float | None], str | None]
 
 
 def _are_gpus_accounted(state: ExperimentState) -> bool:
@@ -104,10 +110,11 @@ def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
     outcome = verdict(ev, settled)
     diagnosis = diagnosis_of(ev, settled) if outcome in UNSUCCESSFUL else None
     attempts, costs = _attempts(ev, diagnosis, context)
-    attempt = ev.latest or Attempt()
+    latest = ev.latest
+    attempt = latest or _NOTHING
     # Of a job that nothing is known about yet, only its submission is shown.
-    last = attempts[-1] if ev.latest is not None else _attempt(ev.jobs[-1], attempt, context, diagnosis)
-    figures, evidence = attempt.figures or Figures(), attempt.evidence or Evidence()
+    last = attempts[-1] if latest is not None else _attempt(ev.jobs[-1], attempt, context, diagnosis)[0]
+    figures, evidence = attempt.figures or _NO_FIGURES, attempt.evidence or _NO_EVIDENCE
     return EvalSummary(
         name=ev.name,
         job_id=ev.job_id,
@@ -116,7 +123,7 @@ def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
         verdict=outcome,
         exit_code=last.exit_code,
         signal=last.signal,
-        submitted=last.submitted or iso(ev.jobs[-1].registered_at),
+        submitted=last.submitted or context.iso(ev.jobs[-1].registered_at),
         started=last.started,
         ended=last.ended,
         queue_s=_queue_s(attempt),
@@ -180,40 +187,49 @@ def _submission_advice(state: ExperimentState) -> str:
 def _attempts(ev: Eval, diagnosis: Diagnosis | None, context: _Context) -> tuple[list[AttemptSummary], list[Cost]]:
     """Each attempt with what it cost; nothing is known of a job of which no attempt is. `diagnosis`: the latest's."""
     summaries, costs = [], []
+    latest = ev.latest
     for job in ev.jobs:
         for attempt in job.attempts:
-            evidence = attempt.evidence or Evidence()
-            summary = _attempt(job, attempt, context, diagnosis if attempt is ev.latest else evidence.diagnosis)
-            costs.append(cost.cost_of_attempt(attempt, summary, settings=context.settings, now=context.now))
-            summaries.append(replace(summary, gpu_hours=costs[-1].gpu_hours))
+            evidence = attempt.evidence or _NO_EVIDENCE
+            why = diagnosis if attempt is latest else evidence.diagnosis
+            summary, its_cost = _attempt(job, attempt, context, why)
+            summaries.append(summary)
+            costs.append(its_cost)
         if not job.attempts and (ev.final or job is not ev.jobs[-1]):
             costs.append(Cost())
     return summaries, costs
 
 
-def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis | None) -> AttemptSummary:
-    """One attempt: what Slurm knows of it, and where it knows nothing, the job's own report."""
-    report = attempt.report or JobReport(0)
+def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis | None) -> tuple[AttemptSummary, Cost]:
+    """One attempt: what Slurm knows of it, and where it knows nothing, the job's own report; and what it cost."""
+    report = attempt.report or _NO_REPORT
     end = ending(job, attempt, lost_after_s=context.settings.lost_after)
     state = slurm_says(attempt) or (State.RUNNING if attempt.report is not None else None)
     exit_code, signal = exit_of(attempt, state)
     results = context.results.get(id(attempt), NO_RESULTS)
     outcome = verdict_on(end.state, attempt, results) if end is not None and end.state in TERMINAL else None
-    return AttemptSummary(
+    elapsed_s = first_known(attempt.elapsed_s, report.elapsed_s)
+    last_state = end.state if end is not None else state
+    gpus = cost.gpus_of(attempt, are_accounted=context.are_gpus_accounted)
+    hours = cost.hours_of(attempt, last_state, elapsed_s, now=context.now)
+    its_cost = cost.cost_of_attempt(attempt, gpus, hours=hours, prices=context.settings.gpu_hour_price)
+    summary = AttemptSummary(
         job_id=job.job_id,
-        state=end.state if end is not None else state,
+        state=last_state,
         verdict=outcome,
-        submitted=iso(attempt.submitted_at),
-        started=iso(first_known(attempt.started_at, report.started_at)),
-        ended=iso(first_known(attempt.ended_at, report.ended_at)),
-        elapsed_s=first_known(attempt.elapsed_s, report.elapsed_s),
+        submitted=context.iso(attempt.submitted_at),
+        started=context.iso(first_known(attempt.started_at, report.started_at)),
+        ended=context.iso(first_known(attempt.ended_at, report.ended_at)),
+        elapsed_s=elapsed_s,
         exit_code=exit_code,
         signal=signal,
         node_list=attempt.node_list,
         cpus=attempt.cpus,
-        gpus=cost.gpus_of(attempt, are_accounted=context.are_gpus_accounted),
+        gpus=gpus,
+        gpu_hours=its_cost.gpu_hours,
         cause=None if diagnosis is None else diagnosis.cause,
     )
+    return summary, its_cost
 
 
 def _queue_s(attempt: Attempt) -> float | None:
@@ -232,7 +248,7 @@ def _running_s(ev: Eval, attempt: Attempt, *, now: float) -> float | None:
 def _advice(ev: Eval, attempt: Attempt, *, succeeded: bool) -> list[str]:
     if attempt.figures is None and attempt.evidence is None and ev.state in ACTIVE:
         return _waits_for(ev)  # nothing is known of its use yet
-    figures, evidence = attempt.figures or Figures(), attempt.evidence or Evidence()
+    figures, evidence = attempt.figures or _NO_FIGURES, attempt.evidence or _NO_EVIDENCE
     use = Use(
         state=ev.state,
         succeeded=succeeded,

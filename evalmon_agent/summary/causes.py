@@ -6,9 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from evalmon_agent.evidence.diagnosis.causes import CAUSES
-from evalmon_agent.evidence.diagnosis.diagnose import CAUSE_BY_STATE
-from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import CAUSE_BY_STATE, CAUSES, UNKNOWN, Diagnosis
 from evalmon_agent.evidence.normalised import normalised
 from evalmon_agent.summary.cost import sum_of_known
 from evalmon_agent.summary.records import CauseSummary, EvalSummary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.settings import Settings
@@ -14,6 +15,10 @@ from evalmon_agent.words.states import State
 FIGURE_WORDS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_j": "energy", "money": "money"}
 KWH_J = 3.6e6
 
+Prices: TypeAlias = "float | Mapping[str, float] | None"
+"""Of a GPU-hour, or of one by type (`gpu_hour_price`)."""
+
+_NO_PRICE = Cost(gpu_hours=0.0, cpu_hours=0.0, energy_j=0.0)
 _LIVE = frozenset({State.RUNNING, State.SUSPENDED})
 _DIGITS = 9
 
@@ -32,27 +37,38 @@ def gpus_of(attempt: Attempt, *, are_accounted: bool) -> dict[str, int] | None:
     return {} if had_none or (are_accounted and attempt.gpus is not None) else None
 
 
-def cost_of_attempt(attempt: Attempt, summary: AttemptSummary, *, settings: Settings, now: float) -> Cost:
+def hours_of(attempt: Attempt, state: State | None, elapsed_s: float | None, *, now: float) -> float | None:
+    """How long an attempt in this state ran, or has run so far; None: unknown."""
+    if elapsed_s is not None:
+        return elapsed_s / 3600
+    if not attempt.has_run:
+        return None if state is State.LOST else 0.0
+    if state not in _LIVE or attempt.started_at is None:
+        return None
+    return max(now - attempt.started_at, 0.0) / 3600
+
+
+def cost_of_attempt(attempt: Attempt, gpus: Mapping[str, int] | None, *, hours: float | None, prices: Prices) -> Cost:
     """What one attempt took so far; nothing if it did not run."""
-    hours = _hours(attempt, summary, now=now)
     if hours == 0:
         return NO_COST
     sampled = attempt.evidence.gpu if attempt.evidence is not None else None
     energy_j = sampled.energy_j if sampled is not None and sampled.energy_j is not None else attempt.energy_j
-    # Parts of GPUs (`shard`) are no number of GPUs.
-    is_countable = summary.gpus is not None and "shard" not in summary.gpus
-    gpus = summary.gpus if is_countable else None
-    price = None if gpus is None else _price(gpus, settings.gpu_hour_price)
+    if gpus is not None and "shard" in gpus:
+        gpus = None  # parts of GPUs are no number of GPUs
+    price = None if gpus is None else _price(gpus, prices)
     return Cost(
         gpu_hours=None if hours is None or gpus is None else round(hours * sum(gpus.values()), _DIGITS),
-        cpu_hours=None if hours is None or summary.cpus is None else round(hours * summary.cpus, _DIGITS),
+        cpu_hours=None if hours is None or attempt.cpus is None else round(hours * attempt.cpus, _DIGITS),
         energy_j=energy_j,
         money=None if hours is None or price is None else round(hours * price, _DIGITS),
     )
 
 
-def cost_of_eval(attempts: Sequence[Cost], results: Iterable[EvalResult], settings: Settings) -> Cost:
+def cost_of_eval(attempts: Sequence[Cost], results: Sequence[EvalResult], settings: Settings) -> Cost:
     """All attempts together; by sample: of those that its results say were completed."""
+    if not results and all(cost is NO_COST for cost in attempts):
+        return NO_COST if settings.gpu_hour_price is not None else _NO_PRICE
     gpu_hours = _sum(cost.gpu_hours for cost in attempts)
     money = None if settings.gpu_hour_price is None else _sum(cost.money for cost in attempts)
     samples = sum(result.samples_completed or 0 for result in results)
@@ -95,18 +111,7 @@ def _attempts_without_result(ev: EvalSummary) -> Sequence[AttemptSummary]:
     return ev.attempts if {ev.verdict, last} & UNSUCCESSFUL else ev.attempts[:-1]
 
 
-def _hours(attempt: Attempt, summary: AttemptSummary, *, now: float) -> float | None:
-    """How long it ran, or has run so far."""
-    if summary.elapsed_s is not None:
-        return summary.elapsed_s / 3600
-    if not attempt.has_run:
-        return None if summary.state is State.LOST else 0.0
-    if summary.state not in _LIVE or attempt.started_at is None:
-        return None
-    return max(now - attempt.started_at, 0.0) / 3600
-
-
-def _price(gpus: Mapping[str, int], prices: float | Mapping[str, float] | None) -> float | None:
+def _price(gpus: Mapping[str, int], prices: Prices) -> float | None:
     """What an hour of these GPUs costs; None if a type has no price."""
     if not isinstance(prices, Mapping):
         return None if prices is None else prices * sum(gpus.values())
@@ -114,7 +119,7 @@ def _price(gpus: Mapping[str, int], prices: float | Mapping[str, float] | None) 
     return _sum(None if (price := by_type.get(name.lower())) is None else price * n for name, n in gpus.items())
 
 
-def _unpriced(evals: Iterable[EvalSummary], prices: float | Mapping[str, float] | None) -> list[str]:
+def _unpriced(evals: Iterable[EvalSummary], prices: Prices) -> list[str]:
     if not isinstance(prices, Mapping):
         return []
     types = {name for ev in evals for attempt in ev.attempts if attempt.gpu_hours for name in attempt.gpus or {}}

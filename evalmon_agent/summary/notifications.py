@@ -13,14 +13,13 @@ from typing import Literal
 
 from msgspec import Struct
 
-from evalmon_agent.evidence.diagnosis.causes import REFUSED, phrase, plural
-from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import REFUSED, UNKNOWN, Diagnosis, phrase, plural
 from evalmon_agent.logbook.blocks import stamp
 from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.slurm.node_list import expand
+from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.causes import key
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.alerts import base
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.tracking.records import AlertKind, Foreign
@@ -15,7 +15,7 @@ from evalmon_agent.words.states import State
 SCHEMA = 1
 
 
-class AttemptSummary(Struct, frozen=True, kw_only=True):
+class AttemptSummary(Struct, frozen=True, kw_only=True, gc=False):
     """One incarnation of a job.
 
     `verdict`: null while it is not over, and where Slurm requeued it. `cause`: why it failed; null: it did not, or that
@@ -100,7 +100,7 @@ class NodeSummary(Struct, frozen=True, kw_only=True):
     suspicious: bool
 
 
-class Witnesses(Struct, frozen=True):
+class Witnesses(Struct, frozen=True, gc=False):
     """What Slurm and the job itself say of the end; `agree` is null where one of them says nothing."""
 
     slurm: str | None
@@ -108,7 +108,7 @@ class Witnesses(Struct, frozen=True):
     agree: bool | None
 
 
-class EvalSummary(Struct, frozen=True, kw_only=True):
+class EvalSummary(Struct, frozen=True, kw_only=True, gc=False):
     """One eval. `job_id` is null until it is submitted for the first time; `result` is the worst of `results`.
 
     `refusal`: Slurm's words, verbatim, if it refused the eval's last submission.

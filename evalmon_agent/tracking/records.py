@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.evidence.result import EvalLog

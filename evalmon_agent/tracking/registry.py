@@ -126,10 +126,9 @@ class Abandoned(Struct, tag="abandoned", tag_field="kind", omit_defaults=True, f
 class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, frozen=True):
     """A job that was submitted without evalmon is an eval from now on.
 
-    It has no token; `submitted_at`, its Submit time, distinguishes it from an earlier job with the same id. It has
-    `tasks` if all tasks of an array were adopted. Partition, account, qos, working directory, and where its `output`
-    and `errors` go (patterns of sbatch(1)) are Slurm's; the directory is its `output_dir` only if no other eval has the
-    same.
+    It has no token; `submitted_at`, its Submit time, distinguishes it from an earlier job with the same id. Partition,
+    account, qos, working directory, and where its `output` and `errors` go (patterns of sbatch(1)) are Slurm's; the
+    directory is its `output_dir` only if no other eval has the same.
     """
 
     submission: Submission

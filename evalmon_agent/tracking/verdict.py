@@ -11,8 +11,8 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis, UnopenedFile
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis
+from evalmon_agent.evidence.diagnosis.diagnose import AttemptEnd, UnopenedFile, diagnose
 from evalmon_agent.evidence.kinds import BY_NAME
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.evidence.owners import JobResults, ObservedJob, results

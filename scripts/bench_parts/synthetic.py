@@ -22,7 +22,7 @@ BEGIN {
     word = ARGV[i]
     if (word == "-j") ids = ARGV[++i]
     else if (word == "-o") fields = ARGV[++i]
-    else if (word == "--parsable") end = "yes"
+    else if (word == "--parsable" || word == "-p") end = "yes"
     else if (word == "--helpformat") { getline line < DATA; gsub("\t", " ", line); print line; exit }
     else if (sub(/^--jobs=/, "", word)) ids = word
     else if (sub(/^--format=/, "", word)) fields = word

@@ -8,19 +8,17 @@ def parser() -> argparse.ArgumentParser:
     """All options."""
     options = argparse.ArgumentParser(
         prog="scripts/soak",
-        description="Short evals on the local Slurm, in three experiments, while a random killer hits sidecars, "
-        "completion jobs, agents, samplers, commands, Slurm's daemons and the disk. Afterwards the evals' own notes "
-        "and sacct are laid beside what evalmon told. Exit status 1 if it told anything else than what happened.",
-    )
-    options.add_argument("--for", dest="seconds", type=float, default=120, metavar="SECONDS", help="default: 120")
-    options.add_argument("--seed", type=int, default=random.randrange(10**6), help="repeats the choice of the hits")
-    options.add_argument("--dir", help="a new directory for everything (default: one below the system's for such)")
-    options.add_argument(
-        "--slurm", metavar="DIR", help="a Slurm of scripts/slurm-dev that runs already (default: its own)"
+        description="Runs short evals on the local Slurm, in three experiments, while a random killer hits sidecars, "
+        "completion jobs, agents, samplers, commands, Slurm's daemons and the disk. Then compares what evalmon wrote "
+        "with the evals' own notes and sacct. Exit status 1 if evalmon wrote anything other than what happened.",
     )
     options.add_argument(
-        "--user", required=True, help=argparse.SUPPRESS
-    )  # the user who owns the evals; scripts/soak passes it
+        "--for", dest="seconds", type=float, default=120, metavar="SECONDS", help="how long (default: 120)"
+    )
+    options.add_argument("--seed", type=int, default=random.randrange(10**6), help="repeat the same choice of hits")
+    options.add_argument("--dir", help="a new directory for everything (default: a temporary one)")
+    options.add_argument("--slurm", metavar="DIR", help="a running Slurm of scripts/slurm-dev (default: a new one)")
+    options.add_argument("--user", required=True, help=argparse.SUPPRESS)  # the evals' owner; scripts/soak passes it
     return options
 
 

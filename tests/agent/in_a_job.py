@@ -6,13 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from faults import wait_until
 
 PYTHON = [sys.executable, "-E", "-P"]
 RUN = [*PYTHON, "-m", "evalmon_agent", "run"]
@@ -93,13 +94,6 @@ def stat_of(pid: int) -> list[str]:
 
 def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def wait_until(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 def settle(experiment: Experiment, run: int) -> tuple[int, int]:

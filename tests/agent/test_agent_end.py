@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from in_a_job import RUN, Experiment, call, environ, less_often, session_of, settle, started, wait_until
+from in_a_job import RUN, Experiment, call, environ, less_often, session_of, settle, started
 
 import as_root
+from faults import wait_until
 
 SOME_DEADLY = [1, 2, 6, 9, 11, 13, 15, signal.SIGRTMIN]
 DEADLY = sorted(

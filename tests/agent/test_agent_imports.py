@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from in_a_job import Experiment, call, environ, started, wait_until
+from in_a_job import Experiment, call, environ, started
+
+from faults import wait_until
 
 PYTHON = [sys.executable, "-E", "-P", "-X", "importtime"]
 AGENT = [*PYTHON, "-m", "evalmon_agent"]

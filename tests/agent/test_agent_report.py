@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_a_job import RUN, Experiment, call, children_of, environ, needs_strace, settle, started, wait_until
+from in_a_job import RUN, Experiment, call, children_of, environ, needs_strace, settle, started
+
+from faults import wait_until
 
 
 def test_a_job_is_reported_from_start_to_end(experiment: Experiment) -> None:

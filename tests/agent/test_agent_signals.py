@@ -24,8 +24,9 @@ from in_a_job import (
     settle,
     started,
     stat_of,
-    wait_until,
 )
+
+from faults import wait_until
 
 # Notes each signal as one byte, by a handler in C: a signal that comes twice is two bytes. Ends on SIGABRT.
 RECORDER = """

@@ -37,18 +37,7 @@ def script(exp: Exp, name: str) -> Path:
 
 
 def evalmon(exp: Exp, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "evalmon_agent", *words],
-        check=False,
-        env={**exp.slurm.environ, "HF_TOKEN": SECRET, **env},
-        cwd=exp.root,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert "Traceback" not in done.stderr
-    assert "/proc/self/fd" not in done.stdout + done.stderr
-    return done
+    return exp.evalmon(*words, env={"HF_TOKEN": SECRET, **env})
 
 
 class TestSubmit:
@@ -421,7 +410,10 @@ def test_invalid_settings_cost_running_monitor_jobs_only_a_log_block(exp: Exp, b
     assert json.loads(kept)["poll_interval"] == 1
     assert SECRET not in kept
     (exp.root / "evalmon.yaml").write_text("poll_intervall: 60\n")
-    exp.slurm.show([ended(job_id, command=path, submitted=at) for job_id, path, at in launched(exp)])
+    jobs = [ended(job_id, command=path, submitted=at) for job_id, path, at in launched(exp)]
+    exp.slurm.show(jobs)
+    for job in jobs:
+        exp.slurm.measure(job)
     for row in (exp.slurm.directory / "queue").iterdir():
         row.unlink()
     done = evalmon(exp, body, ".", "--token", token)
@@ -435,4 +427,4 @@ def test_invalid_settings_cost_running_monitor_jobs_only_a_log_block(exp: Exp, b
 def launched(exp: Exp) -> list[tuple[str, str, int]]:
     """(job id, path of the submitted script, submit time) of each eval in the fake Slurm."""
     rows = [path.read_text().split("\x1f") for path in (exp.slurm.directory / "queue").iterdir()]
-    return [(row[0].removeprefix("\x1e"), row[-2], int(row[3])) for row in rows if row[-2].endswith("_epoch0.slurm")]
+    return [(row[0].removeprefix("\x1e"), row[-2], int(row[2])) for row in rows if row[-2].endswith("_epoch0.slurm")]

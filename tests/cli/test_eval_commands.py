@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from evalmon_agent.commands.cancel import cancel
+from evalmon_agent.settings import Settings
 from experiments import Exp, ended, pending, running
 
 INVALID = "sbatch: error: Batch job submission failed: Invalid partition name specified"
@@ -25,27 +26,12 @@ def exp(tmp_path: Path) -> Exp:
     found = Exp(tmp_path)
     (found.root / "evalmon.yaml").write_text('{"poll_interval": 1, "seff_retry_delay": 0}')
     for name in ("a", "b", "c"):
-        script(found, name)
+        found.write_script(name)
     return found
 
 
-def script(exp: Exp, name: str, head: str = "") -> Path:
-    path = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n#SBATCH --time=5\n{head}true\n")
-    return path
-
-
-def evalmon(exp: Exp, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "evalmon_agent", words[0], str(exp.root), *words[1:]],
-        check=False,
-        env=exp.slurm.environ,
-        cwd=exp.root,
-        **{"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 120, **more},
-    )
-    assert "Traceback" not in str(done.stderr)
-    return done
+def evalmon(exp: Exp, command: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return exp.evalmon(command, str(exp.root), *words, **options)
 
 
 def submit(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
@@ -54,14 +40,7 @@ def submit(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
 
 def all_over(exp: Exp, state: str = "COMPLETED") -> None:
     """End every eval in Slurm, and record that."""
-    jobs = []
-    for job_id, name in exp.slurm.accepted():
-        row = exp.slurm.directory / "queue" / job_id
-        at = int(row.read_text().split("\x1f")[3])
-        if name.endswith(".slurm"):
-            jobs.append(ended(job_id, state, submitted=at, started=at, ended=at + 1))
-        row.unlink()
-    exp.slurm.show(jobs)
+    exp.end_accepted(state)
     exp.anew().observe_to_the_end()
 
 
@@ -121,7 +100,7 @@ class TestRefused:
         assert len({folder for folder in folders if folder}) == 3
 
     def test_a_refused_array_counts_as_its_tasks_and_is_submitted_as_a_whole(self, exp: Exp) -> None:
-        script(exp, "a", "#SBATCH --array=0-2\n")
+        exp.write_script("a", "#SBATCH --array=0-2\n")
         exp.slurm.refuse("a_epoch0.slurm", INVALID)
         submit(exp)
         tasks = [f"r1/a/epoch0[{task}]" for task in range(3)]
@@ -135,7 +114,7 @@ class TestRefused:
         assert "submitted r1/a/epoch0 " in evalmon(exp, "submit", "r1/eval/a_epoch0.slurm").stdout
 
     def test_a_refused_array_is_submitted_again_as_a_whole(self, exp: Exp) -> None:
-        script(exp, "a", "#SBATCH --array=0-2\n")
+        exp.write_script("a", "#SBATCH --array=0-2\n")
         exp.slurm.refuse("a_epoch0.slurm", INVALID)
         submit(exp)
         mend(exp, "a")
@@ -218,11 +197,11 @@ class TestDrop:
         assert verdicts(exp)["r1/a/epoch0"] == "active"
 
     def test_only_the_dropped_tasks_of_an_array_are_submitted_again(self, exp: Exp) -> None:
-        script(exp, "a", "#SBATCH --array=0-2%2\n")
+        exp.write_script("a", "#SBATCH --array=0-2%2\n")
         submit(exp, "r1/eval/a_epoch0.slurm")
         [(job_id, _)] = [one for one in exp.slurm.accepted() if one[1].endswith(".slurm")]
         row = exp.slurm.directory / "queue" / job_id
-        at = int(row.read_text().split("\x1f")[3])
+        at = int(row.read_text().split("\x1f")[2])
         row.unlink()
         exp.slurm.show([ended(f"{job_id}_{n}", "FAILED", submitted=at, started=at, ended=at + 1) for n in range(3)])
         exp.anew().observe_to_the_end()
@@ -308,7 +287,7 @@ OUTPUT = "#SBATCH --output=%j.out\n#SBATCH --error=%j.err\n"
 
 class TestLogs:
     def test_logs_prints_the_end_of_the_output_and_then_of_the_errors(self, exp: Exp) -> None:
-        path = script(exp, "a", OUTPUT)
+        path = exp.write_script("a", OUTPUT)
         submit(exp, str(path))
         done = evalmon(exp, "logs", "r1/a/epoch0")
         out, err = path.parent / "1001.out", path.parent / "1001.err"
@@ -330,7 +309,7 @@ class TestLogs:
 
     @pytest.mark.survives("S4")
     def test_control_sequences_of_a_job_do_not_reach_the_terminal(self, exp: Exp) -> None:
-        path = script(exp, "a", OUTPUT)
+        path = exp.write_script("a", OUTPUT)
         submit(exp, str(path))
         (path.parent / "1001.out").write_bytes(
             b"\x1b[31mred\x1b[0m\tx \x1b]0;title\x07 \x07bell \xe2\x80\xae\n10%\r20%\n"
@@ -346,7 +325,7 @@ class TestLogs:
     def test_a_file_behind_another_users_link_is_not_shown(self, exp: Exp, tmp_path: Path) -> None:
         if os.geteuid() != 0:
             pytest.skip("needs root to make another user's link")
-        path = script(exp, "a", OUTPUT)
+        path = exp.write_script("a", OUTPUT)
         submit(exp, str(path))
         (tmp_path / "secret").write_text("secret\n")
         link = path.parent / "1001.out"
@@ -356,7 +335,7 @@ class TestLogs:
         assert (done.returncode, done.stdout) == (1, "")
 
     def test_the_error_option_shows_only_the_lines_of_the_diagnosis(self, exp: Exp) -> None:
-        path = script(exp, "a", OUTPUT)
+        path = exp.write_script("a", OUTPUT)
         submit(exp, str(path))
         assert evalmon(exp, "logs", "r1/a/epoch0", "--error").returncode == 1
         error = "ModuleNotFoundError: No module named 'vllm'"
@@ -380,7 +359,7 @@ class TestLogs:
         assert evalmon(exp, "logs", "r1/a/epoch0", "--error").stdout == f"{INVALID}\n"
 
     def test_following_shows_new_output_and_ends_with_the_eval(self, exp: Exp) -> None:
-        path = script(exp, "a", OUTPUT)
+        path = exp.write_script("a", OUTPUT)
         submit(exp, str(path))
         out = path.parent / "1001.out"
         words = [sys.executable, "-m", "evalmon_agent", "logs", str(exp.root), "r1/a/epoch0", "--follow"]
@@ -397,12 +376,14 @@ class TestLogs:
 
 
 def test_evals_whose_request_no_node_can_satisfy_are_shown_until_they_are_over(exp: Exp) -> None:
+    (exp.root / "evalmon.yaml").write_text('{"poll_interval": 0.2, "seff_retry_delay": 0}')
+    exp.settings = Settings(poll_interval=0.2, seff_retry_delay=0)
     exp.register(r1_a="11", r1_b="12")
     jobs = [pending("11", reason="BadConstraints"), pending("12", reason="BadConstraints")]
     exp.slurm.show(jobs)
     for _ in range(7):
         exp.observer().observe_once(at_least_s=0)
-        time.sleep(1)
+        time.sleep(0.2)
     needs = "2 evals wait: BadConstraints"
     assert f"* {needs}\n  No node can give what it asks for" in evalmon(exp, "status").stdout
     done = evalmon(exp, "report")

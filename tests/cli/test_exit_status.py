@@ -23,9 +23,7 @@ def exp(tmp_path: Path) -> Exp:
 
 
 def evalmon(exp: Exp, *words: str, **environ: str) -> tuple[int, str, str]:
-    argv = [sys.executable, "-m", "evalmon_agent", *words]
-    env = {**exp.slurm.environ, **environ}
-    done = subprocess.run(argv, env=env, cwd=exp.root, capture_output=True, text=True, check=False, timeout=60)
+    done = exp.evalmon(*words, env=environ)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -38,7 +38,7 @@ def is_as_before(name: str, text: str) -> bool:
 
 
 def half_way(count: int) -> Summary:
-    """The first quarter is over, the next one runs, the rest waits."""
+    """The first quarter is over, the next quarter is running, the others are pending."""
     evals = study(count, ROOT).evals
     active = {"verdict": "active", "ended": None, "diagnosis": None, "advice": [], "gpu": None, "exit_code": None}
     for at, ev in enumerate(evals[count // 4 :], count // 4):
@@ -64,16 +64,18 @@ def report(summary: Summary, columns: int) -> str:
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("count", [12, 40, 200])
 @pytest.mark.parametrize("view", [status, report])
-def test_what_is_over(view: Callable[[Summary, int], str], count: int, columns: int) -> None:
+def test_the_status_and_report_of_a_finished_experiment(
+    view: Callable[[Summary, int], str], count: int, columns: int
+) -> None:
     text = view(study(count, ROOT), columns)
     assert is_as_before(f"{view.__name__}-{count}-{columns}.txt", text)
-    # A path in a command is never broken.
+    # A path in a command is never broken over two lines.
     assert max(len(line) for line in text.splitlines() if not line.startswith(("    ", "  Output: "))) <= columns
 
 
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("count", [12, 40, 200])
-def test_what_is_under_way(count: int, columns: int) -> None:
+def test_the_status_and_report_of_a_running_experiment(count: int, columns: int) -> None:
     assert is_as_before(f"status-half-way-{count}-{columns}.txt", status(half_way(count), columns))
 
 
@@ -84,7 +86,7 @@ def test_the_summary_in_markdown(count: int) -> None:
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 @pytest.mark.parametrize("rows", [12, 24, 60])
-def test_10_000_evals_never_take_more_rows_than_the_terminal(columns: int, rows: int) -> None:
+def test_10_000_evals_take_no_more_rows_than_the_terminal(columns: int, rows: int) -> None:
     began = time.process_time()
     lines = status(TEN_THOUSAND, columns, rows=rows).splitlines()
     assert len(lines) < rows or (columns, rows) == (40, 12)  # too small for the verdict and a cause

@@ -18,9 +18,7 @@ def exp(tmp_path: Path) -> Exp:
 
 
 def evalmon(exp: Exp, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "evalmon_agent", *words]
-    environ = {**exp.slurm.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.run(argv, capture_output=True, text=True, env=environ, cwd=cwd, check=False)
+    return exp.evalmon(*words, cwd=cwd, env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
 
 
 @pytest.mark.parametrize("command", ["status", "report"])

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,8 +186,20 @@ COMMANDS: dict[str, Callable[[Exp], list[str]]] = {
 }
 
 
+def each_kind(*, fully: Sequence[str], commands: Iterable[str]) -> list[Any]:
+    """Each command meets another user's directory; those that are tested `fully` meet each kind, the others with --all.
+
+    The kinds are told apart by one function, which all commands call.
+    """
+    pairs = [(kind, command) for kind in KINDS for command in commands]
+    is_often = {pair: pair[0] == KINDS[0] or pair[1] in fully for pair in pairs}
+    return [pytest.param(*pair, marks=[] if is_often[pair] else [pytest.mark.full]) for pair in pairs]
+
+
 @pytest.mark.survives("S17")
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("swap", "command"), each_kind(fully=("submit", "complete"), commands=COMMANDS), indirect=["swap"]
+)
 def test_a_command_during_which_it_is_replaced_says_so_and_ends(swap: Swap, command: str) -> None:
     exp = swap.exp
     words = COMMANDS[command](exp)
@@ -282,7 +294,9 @@ def test_an_evals_job_writes_no_report_there_if_it_is_replaced_during_the_run(sw
 
 
 @pytest.mark.survives("S17")
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("swap", "command"), each_kind(fully=("report", "submit"), commands=COMMANDS), indirect=["swap"]
+)
 def test_a_command_that_starts_there_does_nothing(swap: Swap, command: str) -> None:
     exp = swap.exp
     words = COMMANDS[command](exp)
@@ -454,7 +468,9 @@ def test_a_directory_that_is_missing_for_a_while_is_not_taken_for_replaced(tmp_p
 
 
 @pytest.mark.survives("S17")
-@pytest.mark.parametrize("command", ["submit", "status", "retry", "stop", "doctor"])
+@pytest.mark.parametrize(
+    "command", [less_often(name, ("submit", "status")) for name in ("submit", "status", "retry", "stop", "doctor")]
+)
 def test_another_users_link_in_place_of_the_experiment_is_not_followed(tmp_path: Path, command: str) -> None:
     """Others can write above EXP; the link leads to a private directory of the user that has scripts as well."""
     exp = Exp(tmp_path)

@@ -15,6 +15,7 @@ from experiments import Exp, ended, pending, running
 from fake_slurm import Job
 
 ME = getpass.getuser()
+NAMES_OF_TASKS = {"a[0]": "11_0", "a[1]": "11_1", "a[2]": "11_2", "b[1]": "12_1"}
 
 
 @pytest.fixture
@@ -25,18 +26,7 @@ def exp(tmp_path: Path) -> Exp:
 
 
 def watch(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "evalmon_agent", "watch", ".", *words],
-        check=False,
-        env=exp.slurm.environ,
-        cwd=exp.root,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert "Traceback" not in done.stderr
-    assert "/proc/self/fd" not in done.stdout + done.stderr
-    return done
+    return exp.evalmon("watch", ".", *words)
 
 
 def script(exp: Exp, name: str) -> str:
@@ -81,14 +71,9 @@ def test_a_second_watch_changes_nothing(exp: Exp) -> None:
 def test_another_name_for_a_job_that_is_an_eval_already_is_refused(exp: Exp) -> None:
     exp.slurm.show([running("11"), running("12"), running("13_1")])
     watch(exp, "a=11", "x=13")
-    done = watch(exp, "b=11", "c=12", "x=13", "y=13_1")
-    assert (done.returncode, done.stderr.splitlines()) == (
-        1,
-        [
-            "evalmon: 13_1: two names are given, x and y; give one",
-            "evalmon: 11: it is the eval a already, and an eval keeps its name; leave out b=",
-        ],
-    )
+    done = watch(exp, "b=11", "c=12", "x=13")
+    why = "it is the eval a already, and an eval keeps its name; leave out b="
+    assert (done.returncode, done.stderr) == (1, f"evalmon: 11: {why}\n")
     assert sorted(exp.state()["evals"]) == ["a", "c", "x[1]"]
     done = watch(exp, "y=13", "11", "--json")
     report = json.loads(done.stdout)
@@ -167,14 +152,14 @@ def test_a_dry_run_prints_the_plan_and_creates_nothing(exp: Exp) -> None:
     assert exp.slurm.calls("sbatch") == []
 
 
-def test_an_array_is_one_record_and_an_eval_for_each_task(exp: Exp) -> None:
+def test_an_array_is_an_eval_for_each_task(exp: Exp) -> None:
     exp.slurm.show([running("11_0"), pending("11_1"), ended("11_2", user=ME), running("12_0"), running("12_1")])
     assert watch(exp, "a=11", "b=12_1").returncode == 0
     assert sorted(exp.state()["evals"]) == ["a[0]", "a[1]", "a[2]", "b[1]"]
     records = [json.loads(line) for line in Path(exp.experiment.registry).read_text().splitlines()]
     adopted = {r["job_id"]: r["submission"] for r in records if r["kind"] == "adopted"}
-    assert {"11": {"name": "a", "tasks": [0, 1, 2]}, "12_1": {"name": "b[1]"}} == adopted
-    assert "--dependency=afterany:12_1:11" in exp.slurm.calls("sbatch")[0]
+    assert adopted == {job: {"name": name} for name, job in NAMES_OF_TASKS.items()}
+    assert "--dependency=afterany:11_0:11_1:12_1" in exp.slurm.calls("sbatch")[0]
 
 
 def test_an_array_that_accounting_knows_only_as_a_whole_is_an_array(exp: Exp) -> None:
@@ -233,17 +218,16 @@ def test_a_job_that_reported_itself_is_that_eval(exp: Exp) -> None:
     exp.experiment.prepare(group_readable=False)
     exp.report("11", "hooked")
     exp.slurm.show([running("11")])
-    done = watch(exp, "a=11")
+    done = watch(exp, "11")
     assert (done.returncode, done.stdout.splitlines()[:2]) == (
         0,
         [
-            "watching hooked  job 11 (RUNNING); the job's own report gives this name; a is not used",
+            "skipped hooked  job 11: already registered",
             "completion job: submitted job 1001 (after 1 job)",
         ],
     )
     assert (list(exp.state()["evals"]), len(exp.state()["evals"]["hooked"]["jobs"])) == (["hooked"], 1)
     assert "--dependency=afterany:11" in exp.slurm.calls("sbatch")[0]
-    assert watch(exp, "11").stdout.startswith("skipped hooked  job 11: already registered\n")
 
 
 @pytest.mark.survives("S4")

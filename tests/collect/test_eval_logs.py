@@ -279,19 +279,6 @@ def test_failed_and_limited_samples_of_a_json_log_are_counted(tmp_path: Path) ->
     assert (log.status, log.samples_completed, log.samples_failed, log.samples_limited) == ("error", 2, 1, 1)
 
 
-def test_missing_zstandard_is_reported(tmp_path: Path) -> None:
-    member = Member("header.json", HEADER, method=93)
-    (tmp_path / "a.eval").write_bytes(zip_of([member]))
-    code = (
-        "import sys; sys.modules['zstandard'] = sys.modules['compression.zstd'] = None\n"
-        "import os\nfrom evalmon_agent.collect.eval_logs import LogReader\n"
-        "from evalmon_agent.files.trusted import OwnedFiles\n"
-        "print(LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0).unreadable.popitem()[1])"
-    )
-    answer = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert answer.stdout.startswith("compressed by zstd, and the Python package ")
-
-
 def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
     write(tmp_path / "a.json", HEADER, modified_at=time.time())
     reader = LogReader(FILES)

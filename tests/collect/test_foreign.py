@@ -12,9 +12,8 @@ import pytest
 import second_user
 from collect.test_evidence import LM_COMMAND, LM_SCRIPT, RESULTS, TRACEBACK, Study, inspect_log, of_this_attempt
 from evalmon_agent.collect.attempt_files import AttemptSpan, script_of
-from evalmon_agent.collect.collect import read_gpu_figures
+from evalmon_agent.collect.collect import progress, read_gpu_figures
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.collect.progress import progress
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.trusted import OwnedFiles

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from evalmon_agent.collect.progress import progress
+from evalmon_agent.collect.collect import progress
 from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.tracking.fold import Facts

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from evalmon_agent.collect.eval_logs import read_log
-from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.records import AttemptEnd
+from evalmon_agent.evidence.diagnosis.diagnose import AttemptEnd, diagnose
 from evalmon_agent.evidence.result import EvalLog, SampleError, to_result
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.words.states import State

@@ -29,13 +29,6 @@ from experiments import Exp, ended, pending, running
 QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
 
 
-def script(exp: Exp, name: str, head: str = "") -> str:
-    path = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n#SBATCH --time=5\n{head}true\n")
-    return str(path)
-
-
 def submitted(exp: Exp, settings: Settings = QUICK, *, mode: Any = "dependency") -> SubmitReport:
     environ = exp.slurm.environ
     return submit(
@@ -77,7 +70,7 @@ def test_adopted_evals_that_are_over_do_not_count_for_the_limit(tmp_path: Path) 
     exp = Exp(tmp_path)
     exp.slurm.show([running("11"), running("12")])
     watched(exp, "x=11", "y=12")
-    script(exp, "a")
+    exp.write_script("a")
     report = submitted(exp, Settings(poll_interval=1.0, max_submit=2))
     assert [one["why"] for one in report.waiting] == ["max_submit: 2"]
     exp.slurm.show([ended("11"), ended("12")])
@@ -87,7 +80,7 @@ def test_adopted_evals_that_are_over_do_not_count_for_the_limit(tmp_path: Path) 
 
 def test_an_adopted_eval_is_not_retried_and_the_true_reason_is_given(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
-    path = script(exp, "a")
+    path = str(exp.write_script("a"))
     exp.slurm.show([running("11", command=path)])
     watched(exp, "11")
     exp.slurm.show([ended("11", "FAILED", exit_code="1:0", command=path)])
@@ -97,18 +90,18 @@ def test_an_adopted_eval_is_not_retried_and_the_true_reason_is_given(tmp_path: P
     ]
 
 
-def test_a_completion_job_depends_on_a_watched_array_by_its_own_id_only(tmp_path: Path) -> None:
+def test_each_task_of_a_watched_array_is_waited_for(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.slurm.show([running("11_0"), running("11_1"), running("12")])
     report = watched(exp, "11", "b=12")
     assert report.completion is not None
-    assert "--dependency=afterany:12:11 " in of_completion(exp)[0]
-    assert active_jobs(exp.experiment, state_file.load(exp.experiment)) == ["12", "11"]
+    assert "--dependency=afterany:11_0:11_1:12 " in of_completion(exp)[0]
+    assert active_jobs(exp.experiment, state_file.load(exp.experiment)) == ["11_0", "11_1", "12"]
 
 
 def test_an_array_with_a_watched_task_is_not_submitted_again(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
-    path = script(exp, "a", "#SBATCH --array=0-3\n")
+    path = str(exp.write_script("a", "#SBATCH --array=0-3\n"))
     exp.slurm.show([running(f"11_{task}", command=path) for task in range(4)])
     watched(exp, "11_2")
     report = submitted(exp)
@@ -119,7 +112,7 @@ def test_an_array_with_a_watched_task_is_not_submitted_again(tmp_path: Path) -> 
 
 def test_a_watched_script_is_not_submitted_again(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
-    exp.slurm.show([running("11", command=script(exp, "a"))])
+    exp.slurm.show([running("11", command=str(exp.write_script("a")))])
     watched(exp, "11")
     report = submitted(exp)
     assert (report.submitted, [one["job_id"] for one in report.skipped]) == ([], ["11"])
@@ -150,12 +143,12 @@ def test_a_completion_job_hands_over_if_the_later_one_is_gone(tmp_path: Path) ->
 
 def test_an_array_above_a_lowered_max_submit_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
-    script(exp, "a")
-    script(exp, "b", "#SBATCH --array=0-2\n")
+    exp.write_script("a")
+    exp.write_script("b", "#SBATCH --array=0-2\n")
     submitted(exp, Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=3))
     [(job_id, _), *_] = exp.slurm.accepted()
     row = exp.slurm.directory / "queue" / job_id
-    at = int(row.read_text().split("\x1f")[3])
+    at = int(row.read_text().split("\x1f")[2])
     row.unlink()
     exp.slurm.show([ended(job_id, submitted=at, started=at, ended=at + 1)])
     exp.observe_to_the_end()
@@ -169,7 +162,7 @@ def test_an_array_above_a_lowered_max_submit_is_reported_and_not_waited_for(tmp_
 
 def test_a_sidecar_that_is_being_cancelled_does_not_count_as_running(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
-    script(exp, "a")
+    exp.write_script("a")
     submitted(exp, mode="sidecar")
     [sidecar] = [job for job, name in exp.slurm.accepted() if name == "evalmon-sidecar"]
     row = exp.slurm.directory / "queue" / sidecar
@@ -186,27 +179,15 @@ def limit(exp: Exp, jobs: int) -> None:
     exp.slurm.before("sbatch", f"{count}[ $there -lt {jobs} ] || {{ printf '{words}\\n' >&2; exit 1; }}\n")
 
 
-def all_over(exp: Exp) -> None:
-    """Every eval that the fake Slurm accepted has ended."""
-    over = []
-    for job_id, name in exp.slurm.accepted():
-        row = exp.slurm.directory / "queue" / job_id
-        at = int(row.read_text().split("\x1f")[3])
-        row.unlink()
-        if name.endswith(".slurm"):
-            over.append(ended(job_id, submitted=at, started=at, ended=at + 1))
-    exp.slurm.show(over)
-
-
 @pytest.mark.survives("F20")
 def test_at_a_job_limit_the_completion_job_submits_its_successor_before_the_evals(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     for name in "abcdef":
-        script(exp, name)
+        exp.write_script(name)
     limit(exp, 3)
     report = submitted(exp)
     assert (len(report.submitted), len(report.waiting)) == (3, 3)
-    all_over(exp)
+    exp.end_accepted()
     exp.accept("", "70", what="completion")
     completes(exp, "70")
     taken = [name.removesuffix("_epoch0.slurm") for _, name in exp.slurm.accepted()]
@@ -219,7 +200,7 @@ def test_at_a_job_limit_the_completion_job_submits_its_successor_before_the_eval
 def test_a_missing_completion_job_is_submitted_by_the_next_observer_once_there_is_room(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     for name in "ab":
-        script(exp, name)
+        exp.write_script(name)
     limit(exp, 2)
     report = submitted(exp)
     assert report.completion is not None
@@ -239,7 +220,7 @@ def test_a_missing_completion_job_is_submitted_even_if_an_earlier_one_finished(t
     exp.slurm.show([ended("11")])
     exp.observe_to_the_end()
     for name in "ab":
-        script(exp, name)
+        exp.write_script(name)
     limit(exp, 2)
     submitted(exp)
     exp.observer().observe_once(at_least_s=0)

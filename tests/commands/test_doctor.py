@@ -47,9 +47,7 @@ def finding(exp: Exp, check: str) -> Finding:
 
 
 def evalmon(exp: Exp, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "evalmon_agent", "doctor", *words]
-    environ = {**exp.slurm.environ, **env}
-    return subprocess.run(argv, env=environ, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+    return exp.evalmon("doctor", *words, cwd="/", env=env)
 
 
 def tree(exp: Exp) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of a longer command: one line says what is done and what next, and nothing is done twice."""
+"""Tests that Ctrl-C at any time prints one line on what is done and what to do next, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import Exp, ended, running
+from collect.test_foreign import table
+from evalmon_agent.tracking.registry import Accepted, Intent, Submission
+from evalmon_agent.words.job_id import JobId
+from experiments import STARTED, Exp, ended, running
 from submitting.test_retry_evals import new as failed
-from terminal import Terminal
+from terminal import HIDE_CURSOR, SHOW_CURSOR, Terminal
 
 COUNT = 14
 
@@ -27,7 +30,7 @@ def exp(tmp_path: Path) -> Exp:
 
 
 def interrupted(exp: Exp, *words: str, when: object, times: int = 1) -> str:
-    """What it says after Ctrl-C, which is pressed once `when` says so."""
+    """The output after Ctrl-C, which is sent once `when` returns True."""
     terminal = Terminal(words, env=exp.slurm.environ, cwd=exp.root)
     assert terminal.shows(when), terminal.text  # type: ignore[arg-type]
     for _ in range(times):
@@ -35,6 +38,7 @@ def interrupted(exp: Exp, *words: str, when: object, times: int = 1) -> str:
         terminal.press_ctrl_c()
     assert terminal.end() == 130, terminal.text
     assert "Traceback" not in terminal.text
+    assert terminal.text.rfind(SHOW_CURSOR) >= terminal.text.rfind(HIDE_CURSOR)  # of a progress bar
     said = [line for line in terminal.lines if line.startswith("evalmon: ")]
     assert len(said) == 1
     assert terminal.lines[-1] == said[0]
@@ -73,7 +77,7 @@ def test_before_the_first_eval_nothing_is_submitted(exp: Exp, before: str) -> No
 
 @pytest.mark.parametrize("settings", ["", "max_submit: 100\n"])
 @pytest.mark.parametrize("after", [1, 5, 12])
-def test_in_the_middle_it_says_how_many_are_submitted_and_the_next_submits_the_rest(
+def test_an_interrupted_submit_says_how_many_are_submitted_and_the_next_submits_the_others(
     exp: Exp, after: int, settings: str
 ) -> None:
     (exp.root / "evalmon.yaml").write_text(settings)
@@ -87,10 +91,10 @@ def test_in_the_middle_it_says_how_many_are_submitted_and_the_next_submits_the_r
     began = time.monotonic()
     status, text = run(exp, "submit", ".")
     assert (status, is_all_submitted_once(exp)) == (0, True), text
-    assert time.monotonic() - began < 12  # it need not look for a job that nobody knows of
+    assert time.monotonic() - began < 12  # it need not look for an unknown job
 
 
-def test_after_the_last_eval_it_names_the_monitor_jobs(exp: Exp) -> None:
+def test_after_the_last_eval_the_monitor_jobs_are_named(exp: Exp) -> None:
     exp.slurm.before("sbatch", 'case "$*" in *evalmon-completion*) sleep 2 ;; esac\n')
     said = interrupted(
         exp, "submit", ".", when=lambda: any("evalmon-completion" in call for call in exp.slurm.calls("sbatch"))
@@ -116,7 +120,7 @@ def test_a_second_ctrl_c_ends_a_hanging_sbatch_and_that_eval_is_found_again(exp:
     assert (status, is_all_submitted_once(exp)) == (0, True), text
 
 
-def test_a_retry_says_the_same_and_the_next_one_resubmits_the_rest(tmp_path: Path) -> None:
+def test_an_interrupted_retry_says_so_and_the_next_one_resubmits_the_others(tmp_path: Path) -> None:
     exp = failed(tmp_path, **{f"t{number:02}": "FAILED" for number in range(COUNT)})
     exp.slurm.before("sbatch", "sleep 0.3\n")
     said = interrupted(exp, "retry", ".", when=lambda: evals(exp).total() > 3)
@@ -128,7 +132,7 @@ def test_a_retry_says_the_same_and_the_next_one_resubmits_the_rest(tmp_path: Pat
     assert evals(exp) == Counter(f"t{number:02}_epoch0.slurm" for number in range(COUNT))
 
 
-def test_an_adoption_is_there_or_not_and_can_be_repeated(exp: Exp) -> None:
+def test_an_interrupted_watch_adopts_a_job_or_not_and_can_be_repeated(exp: Exp) -> None:
     exp.slurm.show([running("11", work_dir=str(exp.root))])
     exp.slurm.before("sacct", "sleep 3\n")
     assert interrupted(exp, "watch", ".", "r=11", when=lambda: bool(exp.slurm.calls("sacct"))) == "nothing was adopted"
@@ -141,7 +145,7 @@ def test_an_adoption_is_there_or_not_and_can_be_repeated(exp: Exp) -> None:
     assert submitted(exp) == {"evalmon-completion": 1, "evalmon-sidecar": 1}
 
 
-def test_a_report_is_as_it_was_and_can_be_repeated(exp: Exp) -> None:
+def test_an_interrupted_report_keeps_the_old_one_and_can_be_repeated(exp: Exp) -> None:
     exp.register(r1_a="11")
     exp.slurm.show([ended("11")])
     assert run(exp, "report", ".")[0] == 0
@@ -159,6 +163,23 @@ def test_a_report_is_as_it_was_and_can_be_repeated(exp: Exp) -> None:
     assert exp.temporaries() == []
 
 
+def test_while_the_page_is_drawn_the_summary_is_written_already(exp: Exp) -> None:
+    pytest.importorskip("vl_convert")
+    exp.experiment.prepare(group_readable=False)
+    (exp.root / "gpu_metrics.csv").write_bytes(table(STARTED + 5) + table(STARTED + 65))
+    submission = Submission("r1/a", str(exp.root / "a.slurm"), str(exp.root), token="7" * 16)
+    exp.experiment.ledger.append(Intent(submission, STARTED - 90, "host", 1))
+    exp.experiment.ledger.append(Accepted(submission.token, JobId("11"), STARTED - 60))
+    exp.slurm.show([ended("11")])
+    said = interrupted(exp, "report", ".", when="Drawing report.html")
+    assert said == "summary.md is written, report.html is not; run evalmon report again"
+    assert (exp.ours / "summary.md").exists()
+    assert not (exp.ours / "report.html").exists()
+    assert run(exp, "report", ".")[0] == 0
+    assert "<svg" in (exp.ours / "report.html").read_text()
+    assert exp.temporaries() == []
+
+
 @pytest.mark.parametrize(
     ("words", "program", "said"),
     [
@@ -173,9 +194,7 @@ def test_a_report_is_as_it_was_and_can_be_repeated(exp: Exp) -> None:
         (["stop", "."], "scancel", "the monitoring may go on; run evalmon stop again"),
     ],
 )
-def test_other_commands_that_take_long_say_where_that_leaves_things(
-    exp: Exp, words: list[str], program: str, said: str
-) -> None:
+def test_other_long_commands_say_what_is_done(exp: Exp, words: list[str], program: str, said: str) -> None:
     exp.register(r1_a="11", r1_b="12")
     exp.accept("", "70", what="completion")
     jobs = [ended("11")] if program == "seff" else [running("11"), running("12")]
@@ -184,7 +203,7 @@ def test_other_commands_that_take_long_say_where_that_leaves_things(
     assert interrupted(exp, *words, when=lambda: bool(exp.slurm.calls(program))) == said
 
 
-def test_nobody_answers_the_question_and_following_ends(exp: Exp) -> None:
+def test_an_interrupted_question_counts_as_no_and_following_ends(exp: Exp) -> None:
     exp.register(r1_a="11")
     exp.slurm.show([running("11")])
     assert interrupted(exp, "cancel", ".", "r1/a", when="Cancel? [y/N]") == "nothing was cancelled"
@@ -194,7 +213,7 @@ def test_nobody_answers_the_question_and_following_ends(exp: Exp) -> None:
     assert said == "no longer following; the eval keeps running"
 
 
-def test_also_while_it_still_starts(exp: Exp) -> None:
+def test_an_interrupt_during_the_start_is_handled(exp: Exp) -> None:
     terminal = Terminal(["status", "."], env={**exp.slurm.environ, "PYTHONVERBOSE": "1"}, cwd=exp.root)
     assert terminal.shows("import 'evalmon_agent.cli'") or terminal.shows("evalmon_agent/cli")
     terminal.press_ctrl_c()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from evalmon_agent.agent.sampling import gpu_rows
-from evalmon_agent.agent.sampling.gpu_rows import Device, Reading
+from evalmon_agent.agent.sampling import gpu_sampler
+from evalmon_agent.agent.sampling.gpu_reader import Reading
+from evalmon_agent.agent.sampling.nvml import Device
 from evalmon_agent.words.csv_columns import GpuColumn
 
 SMI_HEADER = (
@@ -33,7 +34,7 @@ def our_tick(at_s: float, *utilizations: int, used_mib: int = 3984, power_w: flo
     )
 
 
-SAMPLER_HEADER = gpu_rows.HEADER.decode()
+SAMPLER_HEADER = GpuColumn.first_line().decode()
 
 
 def sampler_row(at_s: float, gpu: int = 0, *, uuid: str = "GPU-{}a5b-11", **values: float | str) -> str:
@@ -45,7 +46,7 @@ def sampler_row(at_s: float, gpu: int = 0, *, uuid: str = "GPU-{}a5b-11", **valu
         **{GpuColumn[name.upper()]: value for name, value in values.items()},
     }
     device = Device(str(gpu), uuid.format(gpu))
-    return gpu_rows.row(device, reading, gpu_rows.Moment(BEGIN_UNIX_S + at_s)).decode()
+    return gpu_sampler.row(device, reading, at_unix_s=BEGIN_UNIX_S + at_s).decode()
 
 
 def sampler_file(*rows: str) -> str:

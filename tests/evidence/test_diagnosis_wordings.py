@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.records import AttemptEnd
+from evalmon_agent.evidence.diagnosis.diagnose import AttemptEnd, diagnose
 from evalmon_agent.words.states import State
 
 RAISED = [

@@ -6,7 +6,7 @@ import pytest
 from gpu_texts import BEGIN_UNIX_S, OUR_HEADER, SMI_HEADER, our_row, our_tick, smi_row
 
 from evalmon_agent.evidence.gpu_csv import parse
-from evalmon_agent.evidence.gpu_ticks import Tick, last_tick
+from evalmon_agent.evidence.gpu_measure import Tick, last_tick
 
 
 def last_of(text: str) -> Tick | None:

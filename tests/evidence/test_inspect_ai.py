@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from evalmon_agent.evidence.json_members import JsonScanner
-from evalmon_agent.evidence.kinds.inspect_ai import interpret, with_samples
+from evalmon_agent.evidence.kinds.inspect_ai import INSPECT_AI, interpret, with_samples
+from evalmon_agent.evidence.kinds.kind import LogFile
 from evalmon_agent.evidence.result import EvalLog, EvalResult, SampleError, to_result
 
 SPEC = {
@@ -35,7 +35,7 @@ SUCCESS = {"version": 2, "status": "success", "eval": SPEC, "plan": {}, "results
 
 
 def read(header: dict[str, Any], *, sample_count: int | None = None) -> EvalLog | None:
-    return interpret(JsonScanner([json.dumps(header).encode()]), sample_count=sample_count)
+    return interpret(json.loads(json.dumps(header)), sample_count=sample_count)
 
 
 def known(header: dict[str, Any], *, sample_count: int | None = None) -> EvalLog:
@@ -83,7 +83,6 @@ def test_samples_without_an_error_are_completed() -> None:
     log = replace(known(SUCCESS), samples_completed=None)
     told = with_samples(log, [{}, {"error": "a"}, {"limit": "time"}, {"error": "b", "limit": "time"}])
     assert (told.samples_completed, told.samples_failed, told.samples_limited) == (2, 2, 2)
-    assert with_samples(log, [{}, None]) == log
 
 
 def test_the_results_count_of_completed_samples_takes_precedence() -> None:
@@ -140,18 +139,27 @@ def test_a_score_that_is_not_a_finite_number_has_no_value(value: object) -> None
     assert known({**SUCCESS, "results": {**RESULTS, "scores": scores}}).scores == {"match/accuracy": None}
 
 
-def test_a_json_log_is_read_although_its_samples_do_not_fit() -> None:
-    text = json.dumps({**SUCCESS, "samples": [{"id": 1, "messages": ["long"]}] * 100}).encode()
-    whole = known(SUCCESS)
-    begin_of_samples = text.index(b'"samples": [{')
-    for cut in (begin_of_samples, begin_of_samples + 40, len(text)):
-        assert interpret(JsonScanner([text[:cut]])) == whole
+def read_json(text: bytes) -> EvalLog | None:
+    """A `.json` log in pieces."""
+    pieces = (text[at : at + 50] for at in range(0, len(text), 50))
+    return INSPECT_AI.read(LogFile(name="a.json", modified_at=0.0, text=lambda: pieces))
 
 
-def test_a_truncated_json_log_is_no_success() -> None:
-    text = json.dumps(SUCCESS).encode()
-    for cut in range(text.index(b'"stats"')):
-        assert interpret(JsonScanner([text[:cut]])) is None
+def test_a_json_log_is_read_although_its_samples_are_truncated() -> None:
+    inner = {**SUCCESS, "eval": {**SPEC, "metadata": {"samples": [{"error": "y"}]}}}
+    text = json.dumps({**inner, "samples": [{"id": 1, "messages": ["long"], "error": "x"}] * 100}).encode()
+    begin_of_samples = text.index(b'"samples": [{"id"')
+    for cut in (begin_of_samples + 12, begin_of_samples + 40, len(text) - 2):
+        assert read_json(text[:cut]) == known(SUCCESS)
+    log = read_json(text)
+    assert log is not None
+    assert (log.samples_completed, log.samples_failed) == (9, 100)
+
+
+def test_a_json_log_truncated_before_its_samples_is_no_log() -> None:
+    text = json.dumps({**SUCCESS, "samples": []}).encode()
+    for cut in range(text.index(b'"samples": [')):
+        assert read_json(text[:cut]) is None
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from evalmon_agent.evidence.kinds.inspect_ai import SampleErrors
 from evalmon_agent.evidence.result import EvalResult, SampleError
-from evalmon_agent.evidence.sample_errors import SampleErrors
 
 
 def counted(*messages: object) -> SampleErrors:

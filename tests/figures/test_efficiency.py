@@ -10,15 +10,13 @@ from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff, fro
 from evalmon_agent.slurm import sacct, seff
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
-from vectors import Sample, sacct_samples, seff_samples
+from vectors import Sample, sacct_rows, sacct_samples, seff_samples
 
 MB = 1024**2
 GB = 1024**3
 
 JOB = sacct.SacctJob(
     job_id=JobId("123"),
-    raw_id=123,
-    cluster="c",
     user="u",
     state=State.COMPLETED,
     state_word="COMPLETED",
@@ -30,7 +28,6 @@ JOB = sacct.SacctJob(
     elapsed_s=292,
     time_limit_s=1800,
     cpus=4,
-    nodes=1,
     gpus={"gpu": 1},
     total_cpu_s=584,
     memory_used_bytes=16 * GB,
@@ -76,7 +73,7 @@ def test_eight_tasks_of_one_step_are_added_up_as_by_seff() -> None:
     # The pair of facts/seff.md: both commands of one job, 14.86 GB and 95.1 %.
     printed = "1|1|COMPLETED|60|8||2000Mc||\n1.0|1.0|COMPLETED|60|8|8|2000Mc|1947276K|\n"
     fields = ("JobID", "JobIDRaw", "State", "ElapsedRaw", "AllocCPUS", "NTasks", "ReqMem", "MaxRSS", "JobName")
-    figures = from_sacct(sacct.parse(printed, fields=fields, delimiter="|").jobs[0])
+    figures = from_sacct(sacct.parse(sacct_rows(Sample("", printed, None, list(fields)))).jobs[0])
     expected = (14.86, 95.1)
     assert expected == (
         round((figures.memory_used_bytes or 0) / GB, 2),
@@ -138,8 +135,7 @@ SAMPLES = [
 
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_the_samples_give_the_expected_figures(sample: Sample) -> None:
-    fields = sample.columns or sample.printed.partition("\n")[0].split(sample.delimiter)
-    figures = from_sacct(sacct.parse(sample.printed, fields=fields, delimiter=sample.delimiter).jobs[0])
+    figures = from_sacct(sacct.parse(sacct_rows(sample)).jobs[0])
     for key in KEYS.keys() & sample.expected.keys():
         assert sample.expected[key] == pytest.approx(getattr(figures, KEYS[key]), abs=0.051)
 
@@ -155,7 +151,7 @@ def test_one_job_gives_the_same_figures_by_seff_and_by_sacct(table: str, report:
     spans = [(end - width, end) for width, end in zip(map(len, dashes.split()), _ends(dashes), strict=True)]
     cells = [[line[start:end].strip() for start, end in spans] for line in (head, *lines)]
     rows = [["JobID", *cells[0]], ["7317012", *cells[1]], ["7317012.batch", *cells[2]]]
-    answer = sacct.parse("\n".join("|".join(row) for row in rows), fields=rows[0], delimiter="|")
+    answer = sacct.parse(sacct_rows(Sample("", "\n".join("|".join(row) for row in rows), None)))
     parsed = seff.parse(PRINTED[report])
     assert parsed is not None
     by_sacct, by_seff = from_sacct(answer.jobs[0]), from_seff(parsed, time_limit_s=time_limit_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,15 +28,6 @@ def exp(tmp_path: Path) -> Exp:
     return found
 
 
-@pytest.fixture
-def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
 def life(job_id: str, **more: int) -> list[Job]:
     return [pending(job_id, **more), running(job_id, **more), ended(job_id, queued=True, **more), ended(job_id, **more)]
 
@@ -49,7 +40,7 @@ def life(job_id: str, **more: int) -> list[Job]:
     ],
 )
 def test_across_a_change_of_daylight_saving_time_an_hour_is_an_hour(
-    exp: Exp, berlin: None, change: int, started: str, completed: str, offsets: tuple[str, str]
+    exp: Exp, in_berlin: None, change: int, started: str, completed: str, offsets: tuple[str, str]
 ) -> None:
     stamps = {"submitted": change - 2400, "started": change - 1800, "ended": change + 1800, "elapsed": HOUR}
     for job in life("11", **stamps, limit_min=120):

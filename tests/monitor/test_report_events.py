@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures
@@ -24,13 +22,7 @@ NOW = T + 300
 RUNNING = row(State.RUNNING, start=5)
 
 
-@pytest.fixture(autouse=True)
-def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("in_utc")
 
 
 def blocks_of(events: list[Event], state: ExperimentState, experiment: Experiment, *, now: float) -> list[list[str]]:

@@ -67,6 +67,11 @@ class Exp:
     def ours(self) -> Path:
         return self.root / "evalmon"
 
+    def prepare(self) -> None:
+        """An empty experiment that polls fast."""
+        self.root.mkdir()
+        self.settings()
+
     def settings(self, **settings: Any) -> None:
         quick = {"poll_interval": 2, "seff_retry_delay": 1, **settings}
         (self.root / "evalmon.yaml").write_text(json.dumps(quick))
@@ -127,11 +132,14 @@ class Exp:
 
         wait_for(lambda: shown() in states, timeout, shown)
 
-    def cancel_all(self) -> None:
-        """Every job of this experiment, monitor jobs included."""
+    def queued(self) -> set[str]:
+        """Every queued or running job of this experiment, monitor jobs included."""
         listed = self.cluster.run("squeue", "-a", "-h", "-o", "%A|%o|%Z").stdout.splitlines()
-        mine = {line.split("|")[0] for line in listed if str(self.root) in line}
-        if mine:
+        return {line.split("|")[0] for line in listed if str(self.root) in line}
+
+    def cancel_all(self) -> None:
+        """Cancel all of these jobs."""
+        if mine := self.queued():
             self.cluster.run("scancel", "-f", *mine)
 
 

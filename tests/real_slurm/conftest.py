@@ -1,4 +1,4 @@
-"""Provides one real Slurm for the whole run, and a new experiment for each test."""
+"""Provides one real Slurm for the whole run, and an experiment for each test."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 import as_root
 from real_slurm import corpus_report
+from real_slurm.ahead import Ahead
 from real_slurm.cluster import SLURM_DEV, Cluster, Exp, environ_of
 
 
@@ -46,14 +47,40 @@ def cluster() -> Iterator[Cluster]:
         parent.rmdir()
 
 
-@pytest.fixture
-def exp(cluster: Cluster, tmp_path: Path) -> Iterator[Exp]:
-    """An empty experiment that polls fast; its jobs are cancelled afterwards."""
-    found = Exp(tmp_path / "study", cluster)
-    found.root.mkdir()
-    found.settings()
+@pytest.fixture(scope="session")
+def ahead(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ahead]:
+    """The experiments that were begun for tests still to come."""
+    found = Ahead(cluster, tmp_path_factory)
     yield found
-    found.cancel_all()
+    found.close()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Of a test that is marked `begins`, the folder in which its experiment is."""
+    if request.node.get_closest_marker("begins") is None:
+        return tmp_path
+    ahead: Ahead = request.getfixturevalue("ahead")
+    ahead.begin_group_of(request.node, request.session.items)
+    return ahead.folders[request.node.nodeid]
+
+
+@pytest.fixture
+def exp(request: pytest.FixtureRequest, cluster: Cluster, ahead: Ahead, tmp_path: Path) -> Iterator[Exp]:
+    """An empty experiment that polls fast, or as the function in the mark `begins` left it.
+
+    Its jobs are cancelled afterwards.
+    """
+    ahead.begin_group_of(request.node, request.session.items)
+    found = Exp(tmp_path / "study", cluster)
+    try:
+        if request.node.get_closest_marker("begins") is None:
+            found.prepare()
+        else:
+            ahead.wait_begun(request.node)
+        yield found
+    finally:
+        found.cancel_all()
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_a_sidecar_obeys_no_other_user(place: Lab, kind: str) -> None:
     assert place.is_over(sidecar) == "77:0"
     exp.cluster.run("scontrol", "requeue", sidecar)
     (place.private / "go").touch()
-    wait_for(lambda: len(place.ran()) == 1, 30)
+    wait_for(lambda: len(place.ran()) == 1, 60, lambda: (place.ran(), place.jobs()))
     exp.cluster.run("scontrol", "release", completion)
     wait_for(lambda: place.is_over(completion), 60, place.jobs)
     assert place.is_over(completion) == "77:0"

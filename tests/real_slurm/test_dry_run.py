@@ -35,7 +35,7 @@ def test_refused_scripts_are_reported_and_the_others_counted(exp: Exp) -> None:
     assert {one["name"] for one in report["submitted"]} == {"r1/array", "r1/default/epoch0", "r1/too_long/epoch0"}
     assert report["totals"] == {
         "evals": 6,
-        "helper_jobs": 2,
+        "monitor_jobs": 2,
         "gpu_hours": pytest.approx(4 * 5 / 60 + 10 / 60),
         "evals_without_gpu_hours": 0,
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from real_slurm.ahead import begins
 from real_slurm.cluster import HEADER, Exp, wait_for
 
 pytestmark = [
@@ -77,8 +78,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.survives("F27")
-def test_each_evals_progress_result_and_cause_are_shown(exp: Exp) -> None:
+def submit_and_cancel_one(exp: Exp) -> None:
     all_kinds(exp)
     done = exp.submit()
     assert (done.returncode, done.stderr) == (0, "")
@@ -86,6 +86,11 @@ def test_each_evals_progress_result_and_cause_are_shown(exp: Exp) -> None:
     table = exp.evalmon("status", str(exp.root)).stdout
     assert re.search(r"^ ?r1/timeout/epoch0 .* \d+/12 +\d+$", table, re.MULTILINE), table
     exp.cluster.run("scancel", exp.job("r1/cancelled/epoch0"))
+
+
+@pytest.mark.survives("F27")
+@begins(submit_and_cancel_one, group="minute")
+def test_each_evals_progress_result_and_cause_are_shown(exp: Exp) -> None:
     exp.wait_complete(timeout=180)
     evals = {name.split("/")[1]: ev for name, ev in exp.evals().items()}
     outcome = {

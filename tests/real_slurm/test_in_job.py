@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
+from real_slurm.ahead import begins
 from real_slurm.cluster import HEADER, Exp, another_python, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -51,13 +51,18 @@ def test_a_script_with_the_hook_reports_itself(exp: Exp) -> None:
     assert (path.parent / "ran").read_text() == "body\n"
 
 
-def test_without_a_working_interpreter_the_eval_runs_as_without_evalmon(exp: Exp, tmp_path: Path) -> None:
+def submit_and_take_the_interpreter_away(exp: Exp) -> None:
     exp.settings(poll_interval=1)
     exp.script("r1", "alone_epoch0", "sleep 8; exit 3\n", header=HEADER + "#SBATCH --hold\n")
-    done = exp.submit(python=another_python(tmp_path / "venv"))
+    venv = exp.root.with_name("venv")
+    done = exp.submit(python=another_python(venv))
     assert (done.returncode, done.stderr) == (0, "")
-    shutil.rmtree(tmp_path / "venv")
+    shutil.rmtree(venv)
     exp.cluster.run("scontrol", "release", exp.job("r1/alone/epoch0"))
+
+
+@begins(submit_and_take_the_interpreter_away)
+def test_without_a_working_interpreter_the_eval_runs_as_without_evalmon(exp: Exp) -> None:
     wait_for(lambda: exp.cluster.sacct(exp.job("r1/alone/epoch0"), "State", "ExitCode") == [["FAILED", "3:0"]], 60)
     # The sidecar's interpreter is missing as well: the login node reports what happened.
     # (While squeue still has the job as COMPLETING it is running.)

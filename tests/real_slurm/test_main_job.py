@@ -6,13 +6,13 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 
 from evalmon_agent.figures.efficiency import from_sacct
 from evalmon_agent.slurm import sacct
 from evalmon_agent.slurm.environment import FOR_ASKING
+from real_slurm.ahead import begins
 from real_slurm.cluster import HEADER, Cluster, Exp, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -94,11 +94,21 @@ def cluster_row(cluster: Cluster, job_id: str) -> list[list[str]]:
     return cluster.sacct(job_id, "State", "ElapsedRaw", "TimelimitRaw", "Start", "End", "Submit")
 
 
-@pytest.mark.survives("F27")
-def test_a_mixed_set_has_exactly_the_right_transitions_and_figures(exp: Exp) -> None:
+def submit_a_mixed_set(exp: Exp) -> None:
     a_mixed_set(exp)
     done = exp.submit()
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def submit_a_mixed_set_and_kill_the_sidecar(exp: Exp) -> None:
+    submit_a_mixed_set(exp)
+    wait_for(lambda: exp.state()["sidecar"], 20)
+    exp.cluster.run("scancel", "-s", "KILL", "-f", exp.state()["sidecar"]["job_id"])
+
+
+@pytest.mark.survives("F27")
+@begins(submit_a_mixed_set)
+def test_a_mixed_set_has_exactly_the_right_transitions_and_figures(exp: Exp) -> None:
     cancel_two(exp)
     exp.wait_complete()
     check_outcome(exp)
@@ -106,12 +116,8 @@ def test_a_mixed_set_has_exactly_the_right_transitions_and_figures(exp: Exp) -> 
 
 
 @pytest.mark.survives("F19")
+@begins(submit_a_mixed_set_and_kill_the_sidecar)
 def test_a_mixed_set_is_monitored_without_its_sidecar(exp: Exp) -> None:
-    a_mixed_set(exp)
-    done = exp.submit()
-    assert done.returncode == 0
-    wait_for(lambda: exp.state()["sidecar"], 20)
-    exp.cluster.run("scancel", "-s", "KILL", "-f", exp.state()["sidecar"]["job_id"])
     cancel_two(exp)
     exp.wait_complete()
     check_outcome(exp)
@@ -131,18 +137,22 @@ def test_figures_equal_those_of_a_real_seff(exp: Exp) -> None:
     assert ev["memory_efficiency_pct"] == pytest.approx(by_sacct.memory_efficiency_pct, abs=0.1)
 
 
-def test_dependency_mode_needs_no_sidecar(exp: Exp) -> None:
+def submit_one_without_a_sidecar(exp: Exp) -> None:
     exp.script("r1", "ok_epoch0", "sleep 1\n")
     done = exp.submit("--mode", "dependency")
     assert done.returncode == 0
     assert exp.state()["sidecar"] is None
+
+
+@begins(submit_one_without_a_sidecar)
+def test_dependency_mode_needs_no_sidecar(exp: Exp) -> None:
     exp.wait_complete()
     assert exp.transitions("r1/ok/epoch0") == [*PENDING_THEN, ("RUNNING", "COMPLETED")]
     assert Counter(exp.summary()["verdicts"]) == Counter({"ok": 1})
 
 
-def test_a_second_submit_skips_known_evals_and_adds_new_ones(exp: Exp) -> None:
-    exp.script("r1", "first_epoch0", "sleep 4\n")
+def submit_twice(exp: Exp) -> None:
+    exp.script("r1", "first_epoch0", "until [ -e go ]; do sleep 0.2; done\n")
     assert exp.submit().returncode == 0
     first = exp.job("r1/first/epoch0")
     exp.script("r1", "second_epoch0", "sleep 1\n")
@@ -150,16 +160,27 @@ def test_a_second_submit_skips_known_evals_and_adds_new_ones(exp: Exp) -> None:
     assert done.returncode == 0
     assert "skipped r1/first/epoch0" in done.stdout
     assert "submitted r1/second/epoch0" in done.stdout
-    exp.wait_complete()
     assert exp.job("r1/first/epoch0") == first
+    (exp.root / "r1/eval/first_epoch0/go").touch()
+
+
+@begins(submit_twice)
+def test_a_second_submit_skips_known_evals_and_adds_new_ones(exp: Exp) -> None:
+    exp.wait_complete()
     assert len(exp.blocks("ALL_COMPLETE")) == 1
     assert {ev["verdict"] for ev in exp.summary()["evals"]} == {"ok"}
+    first = exp.evals()["r1/first/epoch0"]
+    assert [attempt["job_id"] for attempt in first["attempts"]] == [first["job_id"]]
+
+
+def submit_one(exp: Exp) -> None:
+    exp.script("r1", "first_epoch0", "true\n")
+    assert exp.submit().returncode == 0
 
 
 @pytest.mark.survives("F20")
+@begins(submit_one)
 def test_evals_added_after_the_end_are_completed(exp: Exp) -> None:
-    exp.script("r1", "first_epoch0", "true\n")
-    assert exp.submit().returncode == 0
     exp.wait_complete()
     exp.script("r1", "second_epoch0", "sleep 1\n")
     assert exp.submit().returncode == 0
@@ -168,7 +189,7 @@ def test_evals_added_after_the_end_are_completed(exp: Exp) -> None:
     assert exp.summary()["counts"] == {"COMPLETED": 2}
 
 
-def test_a_refused_script_is_reported_verbatim_and_the_others_run(exp: Exp) -> None:
+def submit_one_that_slurm_refuses(exp: Exp) -> None:
     exp.script("r1", "bad_epoch0", "true\n", header=HEADER + "#SBATCH --partition=nowhere\n")
     exp.script("r1", "good_epoch0", "true\n")
     done = exp.submit()
@@ -176,15 +197,23 @@ def test_a_refused_script_is_reported_verbatim_and_the_others_run(exp: Exp) -> N
     plain = exp.cluster.run("sbatch", str(exp.root / "r1/eval/bad_epoch0/cell.slurm"))
     assert plain.stderr.strip().splitlines()[-1] in done.stderr
     assert "r1/eval/bad_epoch0/cell.slurm" in done.stderr
+
+
+@begins(submit_one_that_slurm_refuses)
+def test_a_refused_script_is_reported_verbatim_and_the_others_run(exp: Exp) -> None:
     assert list(exp.state()["evals"]) == ["r1/good/epoch0"]
     exp.wait_complete()
 
 
-@pytest.mark.survives("F27")
-def test_the_log_has_the_blocks_of_the_users_text_exactly(exp: Exp) -> None:
+def submit_one_over_its_limit(exp: Exp) -> None:
     exp.script("r8_lr1e-5", "capitalization_epoch0", "mkdir logs; sleep 4\n")
     exp.script("r8_lr1e-5", "capitalization_epoch1", "sleep 61\n", header=HEADER.replace("time=5", "time=1"))
     assert exp.submit().returncode == 0
+
+
+@pytest.mark.survives("F27")
+@begins(submit_one_over_its_limit, group="minute")
+def test_the_log_has_the_blocks_of_the_users_text_exactly(exp: Exp) -> None:
     exp.wait_complete(timeout=180)
     log = exp.log()
     for pattern in _USERS_BLOCKS:
@@ -220,16 +249,29 @@ _USERS_BLOCKS = (
 )
 
 
-@pytest.mark.survives("F18")
-@pytest.mark.parametrize("make", [Exp.settings, lambda exp: exp.settings(mode="dependency")])
-def test_a_requeued_eval_has_two_attempts(exp: Exp, make: Callable[[Exp], None]) -> None:
-    make(exp)
+def submit_one_that_is_requeued(exp: Exp) -> None:
     exp.script(
         "r1",
         "again_epoch0",
         'if [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; then scontrol requeue $SLURM_JOB_ID; sleep 60; fi\n',
     )
     assert exp.submit().returncode == 0
+
+
+def submit_one_that_is_requeued_without_a_sidecar(exp: Exp) -> None:
+    exp.settings(mode="dependency")
+    submit_one_that_is_requeued(exp)
+
+
+@pytest.mark.survives("F18")
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param("sidecar", marks=begins(submit_one_that_is_requeued)),
+        pytest.param("dependency", marks=begins(submit_one_that_is_requeued_without_a_sidecar)),
+    ],
+)
+def test_a_requeued_eval_has_two_attempts(exp: Exp, mode: str) -> None:
     exp.wait_complete(timeout=240)
     [ev] = exp.summary()["evals"]
     assert [attempt["state"] for attempt in ev["attempts"]] == ["REQUEUED", "COMPLETED"]

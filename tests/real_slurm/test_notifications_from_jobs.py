@@ -25,7 +25,7 @@ def test_the_monitor_jobs_send_each_event_once_and_no_text_that_an_eval_printed(
         assert exp.submit().returncode == 0
         exp.wait_complete()
         wait_for(lambda: len(web.got) >= 2 and events.exists(), 120, exp.outputs)
-        wait_for(lambda: not exp.cluster.run("squeue", "-h").stdout.strip(), 120, exp.outputs)
+        wait_for(lambda: not exp.queued(), 120, exp.outputs)
     recorded = [json.loads(line) for line in events.read_text().splitlines()]
     assert Counter(event["event"] for event in recorded) == {"failed": 1, "complete": 1}
     assert [event["title"].partition(" ")[0] for event in recorded if event["event"] == "complete"] == ["1"]

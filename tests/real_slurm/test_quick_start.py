@@ -1,4 +1,4 @@
-"""The first commands of README.md and the first script of docs/in-your-own-scripts.md, run word for word."""
+"""Tests the first commands of README.md and the first script of docs/in-your-own-scripts.md, word for word."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def quick_start() -> str:
 
 
 def a_checkout(directory: Path) -> Path:
-    """What a new user has cloned: nothing is installed or built."""
+    """A new user's clone: nothing is installed or built."""
     left_out = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "__pycache__", "build", "dist")
     return shutil.copytree(ROOT, directory, ignore=left_out)
 
@@ -86,20 +86,20 @@ def with_evalmon(exp: Exp) -> str:
 
 
 def reported(exp: Exp) -> bool:
-    """Whether a job has said itself that it is over."""
+    """Whether a job has reported its own end."""
     reports = [json.loads(path.read_text()) for path in (exp.ours / "jobs").glob("*.json")]
     return any(report["attempts"][-1]["ended_at"] is not None for report in reports)
 
 
 @pytest.mark.full
 def test_the_demo_of_the_readme_succeeds(cluster: Cluster, tmp_path: Path) -> None:
-    """It compares what evalmon says with what it knows of its eight evals."""
+    """The demo compares evalmon's summary with the intended ends of its eight evals."""
     done = cluster.run(str(ROOT / "scripts" / "demo"), "--dir", str(tmp_path / "demo"), timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "What to try next" in done.stdout
 
 
-def test_the_readme_still_names_these_two_commands_first() -> None:
+def test_the_readme_names_these_two_commands_first() -> None:
     first = blocks(ROOT / "README.md", "sh")[0]
     assert [line.split()[0] for line in first.splitlines()] == ["scripts/demo", "scripts/test"]
     for name in ("demo", "test"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from real_slurm.ahead import begins
 from real_slurm.cluster import HEADER, Exp, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -66,11 +67,16 @@ def test_a_het_job_is_reported_as_one_job(exp: Exp) -> None:
     assert {name: statuses(report) for name, report in reports(exp).items()} == {f"{job}+0": [[3]]}
 
 
-def test_a_requeue_is_a_second_attempt_of_the_same_report(exp: Exp) -> None:
+def submit_one_that_is_requeued(exp: Exp) -> None:
     again = '[ -n "$SLURM_RESTART_COUNT" ] && exit 5; scontrol requeue $SLURM_JOB_ID; sleep 30'
-    job = submit(exp, f"exec {RUN} -- sh -c {shlex.quote(again)}\n", "--requeue")
-    wait_for(lambda: statuses(reports(exp)[job]) == [[None], [5]], 120)
-    attempts = reports(exp)[job]["attempts"]
+    submit(exp, f"exec {RUN} -- sh -c {shlex.quote(again)}\n", "--requeue")
+
+
+@begins(submit_one_that_is_requeued)
+def test_a_requeue_is_a_second_attempt_of_the_same_report(exp: Exp) -> None:
+    wait_for(lambda: [statuses(report) for report in reports(exp).values()] == [[[None], [5]]], 120)
+    [report] = reports(exp).values()
+    attempts = report["attempts"]
     assert [(attempt["restart"], attempt["exit_code"]) for attempt in attempts] == [(0, None), (1, 5)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from real_slurm.ahead import begins
 from real_slurm.cluster import HEADER, Exp, most_at_once, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -68,15 +69,20 @@ def a_broken_study(exp: Exp) -> Path:
     return script.parent
 
 
-def test_unsuccessful_evals_become_ok_on_the_second_run(exp: Exp) -> None:
+def submit_a_broken_study_and_kill_one(exp: Exp) -> None:
     """One minute is Slurm's smallest limit; everything else happens meanwhile."""
     resumed = a_broken_study(exp)
     exp.settings(max_submit=4)
     assert exp.submit().returncode == 0
-    ran = resumed / "ran.txt"
-    wait_for(lambda: ran.read_text().split() == ["1", "2", "3", "4"], 60, exp.outputs)
+    wait_for(lambda: (resumed / "ran.txt").read_text().split() == ["1", "2", "3", "4"], 60, exp.outputs)
     wait_for(lambda: exp.job("r1/resumed/epoch0"), 20, exp.log)
     exp.cluster.run("scancel", "--signal=KILL", "--full", exp.job("r1/resumed/epoch0"))
+
+
+@begins(submit_a_broken_study_and_kill_one, group="minute")
+def test_unsuccessful_evals_become_ok_on_the_second_run(exp: Exp) -> None:
+    resumed = exp.root / "r1/eval/resumed_epoch0"
+    ran = resumed / "ran.txt"
     exp.wait_complete(timeout=150)
     before = exp.evals()
     assert Counter(exp.summary()["verdicts"]) == Counter({"ok": 2, "failed": 5})
@@ -127,11 +133,15 @@ def check_history(exp: Exp, before: dict[str, dict[str, Any]]) -> None:
     assert exp.transitions("r1/broken/epoch0") == [*once, ("RUNNING", "FAILED"), *once, ("RUNNING", "COMPLETED")]
 
 
-def test_an_eval_certain_to_fail_again_is_forced_onto_another_node(exp: Exp) -> None:
-    """The second job records where it ran; the script's own --exclude applies as well as the command's."""
+def submit_one_that_misses_a_module(exp: Exp) -> None:
     import_it = f"{sys.executable} -c 'import no_such_module_of_ours'\n"
     exp.script("r1", "broken_epoch0", f"[ -e again ] || {{ touch again; {import_it.strip()}; exit 1; }}\nhostname -s\n")
     assert exp.submit().returncode == 0
+
+
+@begins(submit_one_that_misses_a_module)
+def test_an_eval_certain_to_fail_again_is_forced_onto_another_node(exp: Exp) -> None:
+    """The second job records where it ran; the script's own --exclude applies as well as the command's."""
     exp.wait_complete()
     ev = exp.evals()["r1/broken/epoch0"]
     assert (ev["verdict"], ev["diagnosis"]["cause"]) == ("failed", "missing-module")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import second_user
+from real_slurm.ahead import begins
 from real_slurm.cluster import HEADER, Exp, another_python, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -28,11 +29,15 @@ done
 """
 
 
-def test_the_gpus_of_running_evals_are_read_from_the_end_of_their_csv(exp: Exp) -> None:
+def submit_one_that_writes_metrics(exp: Exp) -> None:
     exp.settings(gpu_status_every=2)
     exp.script("r1", "busy_epoch0", WRITES_METRICS)
     exp.script("r1", "no_gpu_epoch0", "sleep 10\n")
     assert exp.submit().returncode == 0
+
+
+@begins(submit_one_that_writes_metrics)
+def test_the_gpus_of_running_evals_are_read_from_the_end_of_their_csv(exp: Exp) -> None:
     exp.wait_complete()
     blocks = exp.blocks("RESOURCE_STATUS")
     assert blocks
@@ -43,11 +48,15 @@ def test_the_gpus_of_running_evals_are_read_from_the_end_of_their_csv(exp: Exp) 
     assert exp.evals()["r1/no_gpu/epoch0"]["gpu"] is None
 
 
-def test_the_sidecar_starts_while_evals_wait_for_gpus(exp: Exp) -> None:
+def submit_more_than_there_are_gpus(exp: Exp) -> None:
     for epoch in range(6):
         header = HEADER.replace("--time=5", "--time=15") + "#SBATCH --gres=gpu:1\n"
         exp.script("r1", f"gpu_epoch{epoch}", "sleep 6\n", header=header)
     assert exp.submit().returncode == 0
+
+
+@begins(submit_more_than_there_are_gpus)
+def test_the_sidecar_starts_while_evals_wait_for_gpus(exp: Exp) -> None:
     exp.wait_complete()
     assert exp.log().index("MONITOR_STARTED: sidecar") < exp.log().index("STATE_CHANGE: r1/gpu/epoch5")
 
@@ -86,11 +95,15 @@ def test_a_monitor_job_does_not_print_through_a_planted_link(exp: Exp, tmp_path:
     assert precious.read_text() == "mine"
 
 
-@pytest.mark.survives("F19")
-def test_a_sidecar_hands_over_before_its_time_limit(exp: Exp) -> None:
+def submit_one_that_outlasts_its_sidecar(exp: Exp) -> None:
     exp.settings(sidecar={"time": "00:01:00"})
     exp.script("r1", "long_epoch0", "sleep 75\n")
     assert exp.submit().returncode == 0
+
+
+@pytest.mark.survives("F19")
+@begins(submit_one_that_outlasts_its_sidecar, group="minute")
+def test_a_sidecar_hands_over_before_its_time_limit(exp: Exp) -> None:
     exp.wait_complete(timeout=150)
     stopped = exp.blocks("MONITOR_STARTED")
     assert len(stopped) == 2
@@ -99,56 +112,72 @@ def test_a_sidecar_hands_over_before_its_time_limit(exp: Exp) -> None:
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
-@pytest.mark.survives("F20")
-def test_a_refused_sidecar_is_reported_and_everything_else_works(exp: Exp) -> None:
+def submit_with_a_sidecar_that_slurm_refuses(exp: Exp) -> None:
     exp.settings(sidecar={"extra": ["--partition=nowhere"]})
     exp.script("r1", "ok_epoch0", "sleep 1\n")
     done = exp.submit()
     assert done.returncode == 1
     assert "sidecar: refused: " in done.stderr
     assert "invalid partition" in done.stderr
+
+
+@pytest.mark.survives("F20")
+@begins(submit_with_a_sidecar_that_slurm_refuses)
+def test_a_refused_sidecar_is_reported_and_everything_else_works(exp: Exp) -> None:
     exp.wait_complete()
     assert exp.summary()["verdicts"]["ok"] == 1
 
 
-@pytest.mark.survives("F19")
-def test_after_a_kill_of_the_sidecar_the_next_submit_starts_another(exp: Exp) -> None:
-    exp.script("r1", "long_epoch0", "sleep 12\n")
+def submit_again_after_the_sidecar_was_killed(exp: Exp) -> None:
+    exp.script("r1", "long_epoch0", "until [ -e go ]; do sleep 0.2; done\n")
     assert exp.submit().returncode == 0
     first = exp.state()["sidecar"]["job_id"]
     exp.cluster.run("scancel", "-s", "KILL", "-f", first)
     wait_for(lambda: exp.cluster.run("squeue", "-h", "-j", first, "-t", "R,CG,PD").stdout == "", 20)
     done = exp.submit()
     assert (done.returncode, "sidecar: submitted" in done.stdout) == (0, True)
+    (exp.root / "r1/eval/long_epoch0/go").touch()
+
+
+@pytest.mark.survives("F19")
+@begins(submit_again_after_the_sidecar_was_killed)
+def test_after_a_kill_of_the_sidecar_the_next_submit_starts_another(exp: Exp) -> None:
     exp.wait_complete()
     assert exp.transitions("r1/long/epoch0") == [("PENDING", "RUNNING"), ("RUNNING", "COMPLETED")]
 
 
 def test_stop_ends_the_monitoring_and_no_eval_and_report_still_shows_the_end(exp: Exp) -> None:
-    exp.script("r1", "on_epoch0", "sleep 6; exit 3\n")
+    exp.script("r1", "on_epoch0", "until [ -e go ]; do sleep 0.2; done; exit 3\n")
     assert exp.submit().returncode == 0
     job = exp.job("r1/on/epoch0")
     exp.wait_state(job, "RUNNING")
     assert exp.evalmon("status", str(exp.root)).returncode == 3
     stopped = exp.evalmon("stop", str(exp.root))
     assert (stopped.returncode, "(cancelled jobs " in stopped.stdout) == (0, True)
+    (exp.root / "r1/eval/on_epoch0/go").touch()
     wait_for(lambda: exp.cluster.sacct(job, "State") == [["FAILED"]], 30)
-    done = exp.evalmon("report", str(exp.root))
-    assert (done.returncode, exp.summary()["complete"]) == (1, True)
+    # While squeue still has the job as COMPLETING it is running.
+    wait_for(lambda: exp.evalmon("report", str(exp.root)).returncode == 1, 30, exp.log)
+    assert exp.summary()["complete"]
     assert exp.transitions("r1/on/epoch0") == [("PENDING", "RUNNING"), ("RUNNING", "FAILED")]
     assert exp.evalmon("status", str(exp.root)).returncode == 1
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
-def test_an_eval_without_a_report_is_reported_once_with_the_interpreters_path(exp: Exp, tmp_path: Path) -> None:
+def submit_one_whose_interpreter_is_gone(exp: Exp) -> None:
     exp.settings(poll_interval=1)
     exp.script("r1", "mute_epoch0", "sleep 9\n", header=HEADER + "#SBATCH --hold\n")
     exp.script("r1", "loud_epoch0", "sleep 9\n")
     mute = str(exp.root / "r1/eval/mute_epoch0/cell.slurm")
-    assert exp.submit(mute, "--mode", "dependency", python=another_python(tmp_path / "venv")).returncode == 0
-    shutil.rmtree(tmp_path / "venv")
+    venv = exp.root.with_name("venv")
+    assert exp.submit(mute, "--mode", "dependency", python=another_python(venv)).returncode == 0
+    shutil.rmtree(venv)
     assert exp.submit().returncode == 0
     exp.cluster.run("scontrol", "release", exp.job("r1/mute/epoch0"))
+
+
+@begins(submit_one_whose_interpreter_is_gone)
+def test_an_eval_without_a_report_is_reported_once_with_the_interpreters_path(exp: Exp) -> None:
     exp.wait_complete()
     [alert] = exp.blocks("ALERT")
     assert "ALERT: r1/mute/epoch0 runs without reporting\n" in alert

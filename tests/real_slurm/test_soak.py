@@ -1,4 +1,4 @@
-"""Tests all monitoring under a random killer: a minute and a half of scripts/soak."""
+"""Tests all monitoring under a random killer: scripts/soak for 45 seconds, and with --all for 80."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ LAST_LINE = re.compile(r"soak: (\d+) kills, (\d+) evals, (\d+) lost, (\d+) inven
 
 @needs_root
 @pytest.mark.survives("F2", "F7", "F12", "F15", "F18", "F19", "F26", "F27")
-def test_exactly_what_happened_is_reported_under_a_random_killer(cluster: Cluster, tmp_path: Path) -> None:
-    words = ["--for", "80", "--seed", "4", "--dir", tmp_path / "soak", "--slurm", cluster.directory]
+@pytest.mark.parametrize("seconds", [45, pytest.param(80, marks=pytest.mark.full)])
+def test_exactly_what_happened_is_reported_under_a_random_killer(
+    cluster: Cluster, tmp_path: Path, seconds: int
+) -> None:
+    words = ["--for", str(seconds), "--seed", "4", "--dir", tmp_path / "soak", "--slurm", cluster.directory]
     done = subprocess.run([ROOT / "scripts/soak", *words], check=False, capture_output=True, text=True, timeout=500)
     said = LAST_LINE.fullmatch((done.stdout.splitlines() or [""])[-1])
     assert said is not None, done.stdout + done.stderr

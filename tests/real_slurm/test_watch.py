@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from real_slurm.ahead import begins
 from real_slurm.cluster import HEADER, Exp, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -28,13 +29,14 @@ def sbatch(exp: Exp, folder: str, body: str, *options: str, header: str = HEADER
     return done.stdout.strip()
 
 
-def test_running_and_pending_jobs_are_watched_to_their_end_by_id_array_and_pattern(exp: Exp) -> None:
-    one = sbatch(exp, "one_epoch0", CSV + "sleep 6; exit 3\n")
+def watch_by_id_array_and_pattern(exp: Exp) -> None:
+    runs = f"until [ -e {exp.root}/go ]; do sleep 0.2; done\n"
+    one = sbatch(exp, "one_epoch0", f"{CSV}{runs}exit 3\n")
     held = sbatch(exp, "held_epoch0", "true\n", "--hold")
-    array = sbatch(exp, "array", "sleep 4; exit $SLURM_ARRAY_TASK_ID\n", "--array=0-1")
-    sbatch(exp, "other", "sleep 4\n", "--job-name=match_me")
+    array = sbatch(exp, "array", f"{runs}exit $SLURM_ARRAY_TASK_ID\n", "--array=0-1")
+    sbatch(exp, "other", runs, "--job-name=match_me")
     hook = f'eval "$({sys.executable} -m evalmon_agent hook --name by/hook)"\n'
-    hooked = sbatch(exp, "hooked", hook + "sleep 5\n")
+    hooked = sbatch(exp, "hooked", hook + runs)
     exp.wait_state(one, "RUNNING")
     wait_for((exp.ours / "jobs" / f"{hooked}.json").exists, 20)
     done = exp.evalmon("watch", str(exp.root), one, f"mine={held}", array, hooked, "--match", "match_*")
@@ -42,6 +44,11 @@ def test_running_and_pending_jobs_are_watched_to_their_end_by_id_array_and_patte
     again = exp.evalmon("watch", str(exp.root), one)
     assert again.stdout.startswith(f"skipped r1/one/epoch0  job {one}: already registered")
     exp.cluster.run("scontrol", "release", held)
+    (exp.root / "go").touch()
+
+
+@begins(watch_by_id_array_and_pattern)
+def test_running_and_pending_jobs_are_watched_to_their_end_by_id_array_and_pattern(exp: Exp) -> None:
     exp.wait_complete()
     states = {"r1/one/epoch0": "FAILED", "mine": "COMPLETED", "r1/array[0]": "COMPLETED", "r1/array[1]": "FAILED"}
     states |= {"r1/other": "COMPLETED", "by/hook": "COMPLETED"}
@@ -53,7 +60,8 @@ def test_running_and_pending_jobs_are_watched_to_their_end_by_id_array_and_patte
         "by/hook": "exit 0"
     }
     assert (evals["r1/one/epoch0"]["exit_code"], evals["r1/one/epoch0"]["gpu"]["utilization_max_pct"]) == (3, 40)
-    assert evals["r1/one/epoch0"]["log"].endswith(f"/r1/eval/one_epoch0/slurm-{one}.out")
+    one = evals["r1/one/epoch0"]
+    assert one["log"].endswith(f"/r1/eval/one_epoch0/slurm-{one['job_id']}.out")
     assert "ALERT" not in exp.log()
 
 
@@ -75,9 +83,7 @@ def test_ended_jobs_are_summarised_and_other_users_are_not(exp: Exp, other: str)
     assert (ev["name"], ev["state"], ev["exit_code"], ev["verdict"]) == ("r1/over/epoch0", "FAILED", 4, "failed")
 
 
-def test_jobs_without_a_script_keep_their_outputs(exp: Exp) -> None:
-    """`--wrap` and stdin, alone and in arrays; while Slurm has the job, and afterwards."""
-
+def watch_jobs_without_a_script(exp: Exp) -> None:
     def submit(*options: str, script: str | None = None) -> str:
         words = ["--time=1", "--mem=50", *options]
         done = exp.cluster.run("sbatch", "--parsable", *words, cwd=str(exp.root), input=script)
@@ -92,8 +98,15 @@ def test_jobs_without_a_script_keep_their_outputs(exp: Exp) -> None:
     odd = submit("--array=5-6%1", "--output=%x-%j.odd", "--wrap", fails)
     done = exp.evalmon("watch", str(exp.root), f"w={wrapped}", f"t={typed}", f"a={array}", f"o={odd}")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@begins(watch_jobs_without_a_script)
+def test_jobs_without_a_script_keep_their_outputs(exp: Exp) -> None:
+    """`--wrap` and stdin, alone and in arrays; while Slurm has the job, and afterwards."""
     exp.wait_complete()
     evals = exp.evals()
+    wrapped, typed = evals["w"]["job_id"], evals["t"]["job_id"]
+    array = evals["a[0]"]["job_id"].partition("_")[0]
     expected = {"w": f"slurm-{wrapped}.out", "t": f"o typed-{typed}.txt"}
     expected |= {f"a[{task}]": f"a-{array}-00{task}.txt" for task in (0, 1)}
     logs = {name: ev["log"] for name, ev in evals.items()}

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from evalmon_agent.evidence.diagnosis.causes import CAUSES
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.experiment import Experiment

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.report_page.page import DRAWN_AT_MOST, TimeLine, drawn_evals, render
 from evalmon_agent.summary.records import AlertSummary, Cost, EvalSummary, NodeSummary, Summary

@@ -47,13 +47,12 @@ def test_an_answer_is_returned_as_records(fake: FakeSlurm) -> None:
 def test_queries_about_jobs_or_partitions_include_hidden_partitions(fake: FakeSlurm) -> None:
     asking = slurm(fake)
     asking.queue()
-    asking.places_in_queue()
     asking.ends_at("11")
     asking.is_preempted("11")
     asking.partitions()
     asking.node_memory()
     calls = [call for program in ("squeue", "sinfo", "scontrol") for call in fake.calls(program)]
-    assert len(calls) == 6
+    assert len(calls) == 5
     assert [call for call in calls if "-a" not in call.split()] == []
 
 

@@ -1,4 +1,4 @@
-"""Tests what scontrol reports of a job: whether preemption ends it, and where its output goes."""
+"""Tests what scontrol reports of a job: whether preemption ends it, where it runs, and where its output goes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.scontrol import OutputFiles, is_preempted_for_good, output_files, show_job, standard_files
+from evalmon_agent.slurm.scontrol import JobDetails, parse_jobs, show_job
 from evalmon_agent.words.job_id import JobId
 
 
@@ -27,12 +27,13 @@ def test_the_query_names_the_job() -> None:
     ],
 )
 def test_a_job_that_preemption_cancels_is_recognised(text: str, expected: bool) -> None:
-    assert expected == is_preempted_for_good(text)
+    assert [expected] == [job.is_preempted for job in parse_jobs(f"JobId=7 {text}")]
 
 
 @given(st.text())
-def test_parsing_never_raises(text: str) -> None:
-    assert is_preempted_for_good(text) in {True, False}
+def test_no_text_raises(text: str) -> None:
+    parse_jobs(text)
+    parse_jobs(f"JobId=7 {text}")
 
 
 JOB_22_05 = """JobId=10044 JobName=cell.slurm
@@ -53,17 +54,18 @@ JOB_26_05 = """JobId=10002 JobName=b
 
 
 def test_a_jobs_files_are_those_that_slurm_names() -> None:
-    assert standard_files(JOB_22_05) == {
-        "StdErr": "/x y/errs/10044.out",
-        "StdIn": "/dev/null",
-        "StdOut": "/x y/slurm-10044.out",
-    }
-    assert standard_files(JOB_26_05) == {"StdIn": "/x/nope.txt"}
-    assert standard_files("slurm_load_jobs error: Invalid job id specified") == {}
+    errors, output = "/x y/errs/10044.out", "/x y/slurm-10044.out"
+    expected = JobDetails(JobId("10044"), None, work_dir="/x y", output=output, errors=errors, input="/dev/null")
+    assert [expected] == parse_jobs(JOB_22_05)
+    expected = JobDetails(JobId("10002"), None, output="/x/%u/slurm-10002.out", input="/x/nope.txt")
+    assert [expected] == parse_jobs(JOB_26_05)
+    assert parse_jobs("slurm_load_jobs error: Invalid job id specified") == []
 
 
 ARRAY_22_05 = """JobId=12 ArrayJobId=12 ArrayTaskId=2-3%1 ArrayTaskThrottle=1 JobName=wrap
+   Priority=4294901752 Nice=0 Account=(null) QOS=normal
    SubmitTime=1700000000 EligibleTime=1700000000
+   Partition=gpu AllocNode:Sid=n1:7
    StdErr=/x y/e/wrap.12
    StdOut=/x y/slurm-12_4294967294.out
 
@@ -76,9 +78,10 @@ JobId=15 ArrayJobId=12 ArrayTaskId=1 ArrayTaskThrottle=1 JobName=wrap
 
 
 def test_each_tasks_output_is_named_and_pending_ones_have_a_pattern() -> None:
-    assert output_files(ARRAY_22_05) == [
-        OutputFiles(JobId("12"), 1700000000.0, "/x y/slurm-12_%a.out", "/x y/e/wrap.12"),
-        OutputFiles(JobId("12_1"), 1700000000.0, "/x y/slurm-12_1.out", "/x y/slurm-12_1.out"),
+    expected = [
+        JobDetails(
+            JobId("12"), 1700000000.0, "gpu", None, "normal", None, "/x y/slurm-12_%a.out", "/x y/e/wrap.12", None
+        ),
+        JobDetails(JobId("12_1"), 1700000000.0, output="/x y/slurm-12_1.out", errors="/x y/slurm-12_1.out"),
     ]
-    assert output_files(JOB_26_05) == [OutputFiles(JobId("10002"), None, "/x/%u/slurm-10002.out")]
-    assert output_files("slurm_load_jobs error: Invalid job id specified") == []
+    assert expected == parse_jobs(ARRAY_22_05)

@@ -17,7 +17,6 @@ SUBMITTED, STARTED, ENDS = 1_700_000_000, 1_700_000_060, 1_700_003_660
 def record(**changed: str) -> str:
     fields = {
         "id": "123",
-        "raw": "123",
         "state": "RUNNING",
         "submit": str(SUBMITTED),
         "start": str(STARTED),
@@ -25,8 +24,6 @@ def record(**changed: str) -> str:
         "elapsed": "4:52",
         "limit": "1:00:00",
         "reason": "None",
-        "partition": "debug",
-        "nodes": "1",
         "node_list": "n1",
         "command": "/exp/r1/eval/a.slurm",
         "name": "eval-a",
@@ -44,14 +41,13 @@ def only_row(text: str) -> SqueueRow:
 def test_one_call_asks_about_all_jobs_of_the_user_including_ended_ones() -> None:
     expected = ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o"]
     assert expected == argv()[:-1]
-    assert argv()[-1].startswith("\x1e%i\x1f%A\x1f%T\x1f")
+    assert argv()[-1].startswith("\x1e%i\x1f%T\x1f")
     assert argv()[-1].endswith("\x1f%j")
 
 
 def test_a_running_job_is_parsed_completely() -> None:
     expected = SqueueRow(
         job_id=JobId("123"),
-        raw_id=123,
         state=State.RUNNING,
         state_word="RUNNING",
         submitted_at=SUBMITTED,
@@ -60,8 +56,6 @@ def test_a_running_job_is_parsed_completely() -> None:
         elapsed_s=None,
         time_limit_s=3600,
         reason="None",
-        partition="debug",
-        nodes=1,
         node_list="n1",
         command="/exp/r1/eval/a.slurm",
         name="eval-a",
@@ -71,16 +65,15 @@ def test_a_running_job_is_parsed_completely() -> None:
 
 def test_output_of_22_05_is_parsed() -> None:
     printed = (
-        "\x1e6+1\x1f7\x1fCOMPLETED\x1f1795446135\x1f1795446136\x1f1795446137\x1f0:01\x1f1-00:00:00\x1fNone\x1fdebug\x1f1"
+        "\x1e6+1\x1fCOMPLETED\x1f1795446135\x1f1795446136\x1f1795446137\x1f0:01\x1f1-00:00:00\x1fNone"
         "\x1fn2\x1f/tmp/j.sh\x1fj.sh\n"
-        "\x1e2_3\x1f2\x1fPENDING\x1f1795446093\x1fN/A\x1fN/A\x1f0:00\x1f1-00:00:00\x1fJobHeldUser\x1fdebug\x1f1\x1f"
+        "\x1e2_3\x1fPENDING\x1f1795446093\x1fN/A\x1fN/A\x1f0:00\x1f1-00:00:00\x1fJobHeldUser\x1f"
         "\x1f(null)\x1fwrap\n"
     )
     het, task = parse(printed).rows
-    assert (JobId("6+1"), 7, State.COMPLETED, 1.0) == (het.job_id, het.raw_id, het.state, het.elapsed_s)
-    assert (JobId("2_3"), 2, State.PENDING, None, "") == (
+    assert (JobId("6+1"), State.COMPLETED, 1.0) == (het.job_id, het.state, het.elapsed_s)
+    assert (JobId("2_3"), State.PENDING, None, "") == (
         task.job_id,
-        task.raw_id,
         task.state,
         task.started_at,
         task.command,
@@ -130,8 +123,6 @@ def test_the_text_of_an_unknown_state_is_kept() -> None:
         ({"submit": "N/A"}, "submitted_at"),
         ({"start": "Unknown"}, "started_at"),
         ({"end": "0"}, "ends_at"),
-        ({"nodes": "1K"}, "nodes"),
-        ({"raw": "x"}, "raw_id"),
     ],
 )
 def test_an_empty_field_is_none(changed: dict[str, str], attribute: str) -> None:

@@ -10,7 +10,6 @@ from evalmon_agent.errors import UsageError
 from evalmon_agent.submission.adoption import (
     SlurmJob,
     WatchRequest,
-    array_pattern,
     parse_requests,
     plan_adoptions,
     requested_jobs,
@@ -26,7 +25,7 @@ def job(number: int, task: int | None = None, *, name: str = "cell", script: str
 
 
 def names(*chosen: tuple[WatchRequest, SlurmJob], taken: dict[str, bool] | None = None) -> list[str]:
-    return [one.name for one in plan_adoptions(chosen, root=ROOT, taken=taken or {}, whole=())]
+    return list(plan_adoptions(chosen, root=ROOT, taken=taken or {}))
 
 
 def unnamed(one: SlurmJob) -> tuple[WatchRequest, SlurmJob]:
@@ -132,18 +131,3 @@ class TestNames:
 
     def test_a_script_below_the_experiment_is_named_by_its_path(self) -> None:
         assert names(unnamed(job(1, script="/expx/cell.slurm"))) == ["cell"]
-
-
-@pytest.mark.parametrize(
-    ("paths", "expected"),
-    [
-        ({"7_1": "/w/1/slurm-7_1.out", "7_2": "/w/1/slurm-7_2.out"}, "/w/1/slurm-7_%a.out"),
-        ({"7_1": "/w/o-7-001.txt", "7_12": "/w/o-7-012.txt"}, "/w/o-7-%3a.txt"),
-        ({"7_1": "/w/slurm-7_%a.out", "7_2": "/w/slurm-7_2.out", "7_3": None}, "/w/slurm-7_%a.out"),
-        ({"7_1": "/w/all.out", "7_2": "/w/all.out"}, "/w/all.out"),
-        ({"7_1": "/w/wrap.10006", "7_2": "/w/wrap.10002"}, None),
-        ({"7_1": None, "7_2": None}, None),
-    ],
-)
-def test_the_output_pattern_of_an_array(paths: dict[str, str | None], expected: str | None) -> None:
-    assert expected == array_pattern({JobId(job_id): path for job_id, path in paths.items()})

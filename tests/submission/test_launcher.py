@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import evalmon_agent
 import second_user
-from evalmon_agent.slurm.script import read_head
+from evalmon_agent.slurm.sbatch import read_head
 from evalmon_agent.submission.launcher import program_of, render, script_in
 from evalmon_agent.submission.plan import Prepared, Script
 from evalmon_agent.tracking.registry import Submission

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -54,7 +52,7 @@ def over(exp: Exp, states: list[str]) -> None:
     jobs = []
     queued = [path for path in sorted((exp.slurm.directory / "queue").iterdir()) if "/evalmon-" not in path.read_text()]
     for path, state in zip(queued, states, strict=True):
-        at = int(path.read_text().split("\x1f")[3])
+        at = int(path.read_text().split("\x1f")[2])
         for task, one in enumerate(state.split()):
             job_id = f"{path.name}_{task}" if " " in state else path.name
             jobs.append(ended(job_id, one, submitted=at, started=at, ended=at + 1, exit_code="1:0", name="x"))
@@ -268,7 +266,7 @@ def that_printed(directory: Path, head: str = "", *, state: str = "FAILED", **ou
     for number, (name, text) in enumerate(outputs.items()):
         job_id = str(1001 + number)
         (exp.root / "r1" / "eval" / f"slurm-{job_id}.out").write_text(f"{text}\n")
-        at = int((exp.slurm.directory / "ids" / job_id / "row").read_text().split("\x1f")[3])
+        at = int((exp.slurm.directory / "ids" / job_id / "row").read_text().split("\x1f")[2])
         code = "1:0" if state == "FAILED" else "0:0"
         jobs.append(ended(job_id, state, submitted=at, started=at, ended=at + 1, exit_code=code, name=name))
         (exp.slurm.directory / "queue" / job_id).unlink(missing_ok=True)
@@ -283,8 +281,7 @@ NO_SPACE = "cp: error writing 'x': No space left on device"
 
 
 def evalmon(exp: Exp, *words: str) -> tuple[int, str, str]:
-    argv = [sys.executable, "-m", "evalmon_agent", *words]
-    done = subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, capture_output=True, text=True, check=False)
+    done = exp.evalmon(*words)
     return done.returncode, done.stdout, done.stderr
 
 

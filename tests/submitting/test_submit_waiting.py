@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -22,10 +23,9 @@ from evalmon_agent.commands.stop import stop
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.ledger import Ledger
+from evalmon_agent.experiment.state import LastSaved
 from evalmon_agent.jobs import claims, register
-from evalmon_agent.jobs.claims import Room
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_monitor_jobs
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job
@@ -79,7 +79,7 @@ def all_over(exp: Exp) -> None:
     found = []
     for job_id in evals_of(exp):
         row = exp.slurm.directory / "queue" / job_id
-        at = int(row.read_text().split("\x1f")[3])
+        at = int(row.read_text().split("\x1f")[2])
         found.append(ended(job_id, submitted=at, started=at, ended=at + 1))
         row.rename(exp.slurm.directory / "ids" / job_id / "row")
     exp.slurm.show(found)
@@ -413,10 +413,10 @@ def test_a_claim_reads_only_what_was_registered_since_the_last(tmp_path: Path) -
     exp = Exp(tmp_path)
     exp.register(**{f"r1_{number}": str(number) for number in range(300)})
     submissions = [Submission(f"r2/{number}", f"/{number}.slurm", token=f"{number:x}") for number in range(3)]
-    assert claims.claim_evals(exp.experiment, submissions[0], Room()) == "claimed"
+    assert claims.claim_evals(exp.session(Settings()), submissions[0]) == "claimed"
     Ledger(exp.experiment.registry).append(Planned(submissions[1], 1.0))
     before = faults.bytes_read()
-    assert claims.claim_evals(exp.experiment, submissions[2], Room()) == "claimed"
+    assert claims.claim_evals(exp.session(Settings()), submissions[2]) == "claimed"
     assert faults.bytes_read() - before < os.path.getsize(exp.experiment.registry) / 3
 
 
@@ -427,15 +427,15 @@ def test_a_claim_loads_the_state_only_if_it_changed(tmp_path: Path) -> None:
     exp.slurm.show([pending("1"), pending("2")])
     exp.observer().observe_once()
     submissions = [Submission(f"r2/{number}", f"/{number}.slurm", token=f"{number:x}") for number in range(3)]
-    room = Room(max_submit=302)
-    assert claims.claim_evals(exp.experiment, submissions[0], room) == "claimed"
+    session, saved = exp.session(Settings(max_submit=302)), LastSaved()
+    assert claims.claim_evals(session, submissions[0], saved=saved) == "claimed"
     before = faults.bytes_read()
-    assert claims.claim_evals(exp.experiment, submissions[1], room) == "claimed"
+    assert claims.claim_evals(session, submissions[1], saved=saved) == "claimed"
     assert faults.bytes_read() - before < os.path.getsize(exp.experiment.state) / 3
-    assert claims.claim_evals(exp.experiment, submissions[2], room) == "no room"
+    assert claims.claim_evals(session, submissions[2], saved=saved) == "no room"
     exp.slurm.show([ended("1"), ended("2")])
     exp.observe_to_the_end()
-    assert claims.claim_evals(exp.experiment, submissions[2], room) == "claimed"
+    assert claims.claim_evals(session, submissions[2], saved=saved) == "claimed"
 
 
 @faults.needs_strace
@@ -453,14 +453,14 @@ def test_an_eval_that_another_process_submits_during_a_search_stays_with_that_pr
     exp = Exp(tmp_path)
     exp.experiment.prepare(group_readable=False)
     exp.slurm.show([])
-    slurm, submission = Slurm(exp.slurm.environ), Submission("r1/a", "/a.slurm", token="e" * 16)
+    session, submission = exp.session(Settings()), Submission("r1/a", "/a.slurm", token="e" * 16)
     exp.experiment.ledger.append(Planned(submission, time.time()))
     exp.experiment.ledger.append(Intent(submission, time.time() - 60, socket.gethostname(), 2**22 + 1))
 
     def meanwhile(_: float) -> None:
-        other = Experiment.at(str(exp.root))
-        register.resolve(other, slurm, sleep=lambda _: None)
-        assert claims.claim_evals(other, submission, Room()) == "claimed"
+        other = dataclasses.replace(session, experiment=Experiment.at(str(exp.root)))
+        register.resolve(other, sleep=lambda _: None)
+        assert claims.claim_evals(other, submission) == "claimed"
 
-    [entry] = register.resolve(exp.experiment, slurm, sleep=meanwhile)
+    [entry] = register.resolve(session, sleep=meanwhile)
     assert (entry.is_open, entry.is_waiting) == (True, False)

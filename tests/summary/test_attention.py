@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.result import EvalResult, SampleError
 from evalmon_agent.summary import causes
-from evalmon_agent.summary.attention import Group, groups, in_order, need_attention
+from evalmon_agent.summary.attention import Group, groups, in_order, need_attention, verdict_line
 from evalmon_agent.summary.build import VERDICTS
 from evalmon_agent.summary.records import AlertSummary, EvalSummary, NodeSummary, Summary
-from evalmon_agent.summary.verdict_line import verdict_line
+from evalmon_agent.tracking.verdict import NOT_LOOKED_FOR
 from summary.summarised import finished, summary_of
 
 TIME = Diagnosis("time-limit", None, "Increase the eval's --time")
@@ -56,7 +56,7 @@ def test_starved_and_unverified_evals_are_listed_and_ordinary_pending_ones_are_n
     assert (waiting.headline, waiting.advice) == ("2 evals wait: QOSMaxWall", ["cancel it"])
     found = [
         changed(name=name, verdict="unverified", result_unknown=words)
-        for name, words in zip("abc", (URL, URL, None), strict=True)
+        for name, words in zip("abcd", (URL, URL, None, NOT_LOOKED_FOR), strict=True)
     ]
     assert [(len(g.evals), g.evidence) for g in groups(summary(*found))] == [(2, URL), (1, None)]
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.build import total_time_s
 from evalmon_agent.summary.markdown import render
@@ -44,13 +42,7 @@ samples_failed sample_errors scores error created log known_by
 """
 
 
-@pytest.fixture(autouse=True)
-def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("in_berlin")
 
 
 def keys(text: str) -> dict[str, list[str]]:

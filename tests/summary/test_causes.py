@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from evalmon_agent.evidence.diagnosis.causes import CAUSES
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, Diagnosis
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult, SampleError
 from evalmon_agent.summary.causes import group
 from evalmon_agent.summary.records import CauseSummary, Cost, EvalSummary

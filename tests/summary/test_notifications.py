@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build

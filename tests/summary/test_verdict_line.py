@@ -8,17 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.diagnosis.causes import CAUSES
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, Diagnosis
+from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import VERDICTS
 from evalmon_agent.summary.records import EvalSummary, ExperimentCost, Summary
-from evalmon_agent.summary.verdict_line import verdict_line
+from evalmon_agent.tracking.verdict import NOT_LOOKED_FOR
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.states import State
 
 
 def ev(
-    verdict: str = "ok", cause: str | None = None, state: str = "COMPLETED", name: str = "r16/cap/epoch0"
+    verdict: str = "ok",
+    cause: str | None = None,
+    state: str = "COMPLETED",
+    name: str = "r16/cap/epoch0",
+    *,
+    result_unknown: str | None = None,
 ) -> EvalSummary:
     diagnosis = None if cause is None else Diagnosis(cause, None, None)
     return EvalSummary(
@@ -28,6 +33,7 @@ def ev(
         state=State(state),
         verdict=verdict,
         diagnosis=diagnosis,  # type: ignore[arg-type]
+        result_unknown=result_unknown,
     )
 
 
@@ -71,6 +77,10 @@ EVALS = [ev(), OOM, ev("suspect"), ev("unverified"), RUNNING, ev("dropped")]
             "0 of 9 evals succeeded; 9 need you: 4 ran out of GPU memory, 3 reached the time limit, 2 failed otherwise",
         ),
         ([ev(), ev("unverified")], "1 of 2 evals succeeded; 1 could not be verified"),
+        (
+            [ev(), ev("unverified"), ev("unverified", result_unknown=NOT_LOOKED_FOR)],
+            "1 of 3 evals succeeded so far; 1 could not be verified; 1 not checked yet",
+        ),
         (
             [
                 ev(),

@@ -21,7 +21,7 @@ from evalmon_agent.tracking.records import (
     Transition,
 )
 from evalmon_agent.tracking.registry import Registration, Submission
-from evalmon_agent.words.job_id import JobId, number_of, parse_job_id
+from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.states import TERMINAL, State
 from folding import fold
 
@@ -49,7 +49,6 @@ def row(state: State | None, *, job_id: str = JOB, submit: float | None = 1.0, *
     assert found is not None
     plain = SqueueRow(
         job_id=found,
-        raw_id=number_of(found),
         state=state,
         state_word=str(state),
         submitted_at=None if submit is None else T + submit,
@@ -58,8 +57,6 @@ def row(state: State | None, *, job_id: str = JOB, submit: float | None = 1.0, *
         elapsed_s=None if start is None or end is None else end - start,
         time_limit_s=1800.0,
         reason="Priority" if state is State.PENDING else "None",
-        partition="main",
-        nodes=1,
         node_list="" if start is None else "n1",
         command=launcher(TOKEN),
         name="cell",
@@ -79,8 +76,6 @@ def account(state: State | None, *, job_id: str = JOB, submit: float | None = 1.
     over = state in TERMINAL or state is State.REQUEUED
     plain = SacctJob(
         job_id=found,
-        raw_id=number_of(found),
-        cluster="test",
         user="me",
         state=state,
         state_word=str(state),
@@ -92,7 +87,6 @@ def account(state: State | None, *, job_id: str = JOB, submit: float | None = 1.
         elapsed_s=0.0 if start is None or end is None else end - start,
         time_limit_s=1800.0,
         cpus=4,
-        nodes=1,
         gpus={"gpu": 1},
         total_cpu_s=100.0,
         memory_used_bytes=1000,

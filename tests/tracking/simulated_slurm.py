@@ -14,7 +14,7 @@ from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.records import AccountAnswer, JobReport, QueueAnswer, SelfReport
 from evalmon_agent.tracking.registry import Registration, Submission
-from evalmon_agent.words.job_id import JobId, number_of, parse_job_id
+from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
 EPOCH = 1_790_000_000.0
@@ -144,7 +144,6 @@ class TrueJob:
         elapsed_s = (min(at, attempt.ended_at) - started_at) if started else None
         return SqueueRow(
             job_id=self.id,
-            raw_id=number_of(self.id),
             state=state,
             state_word=word,
             submitted_at=attempt.submitted_at,
@@ -153,8 +152,6 @@ class TrueJob:
             elapsed_s=elapsed_s,
             time_limit_s=LIMIT_S,
             reason="None" if started else "Priority",
-            partition="main",
-            nodes=1,
             node_list="n1" if started else "",
             command=f"/exp/evalmon/scripts/{self.token}/cell.slurm",
             name="cell",
@@ -194,8 +191,6 @@ class TrueJob:
         live = attempt.live_at(at) if started else State.PENDING
         return SacctJob(
             job_id=self.id,
-            raw_id=number_of(self.id),
-            cluster="test",
             user="me",
             state=attempt.end if over else live,
             state_word="",
@@ -207,7 +202,6 @@ class TrueJob:
             elapsed_s=(min(at, attempt.ended_at) - started_at) if started else 0.0,
             time_limit_s=LIMIT_S,
             cpus=4,
-            nodes=1,
             gpus={"gpu": 1},
             total_cpu_s=10.0,
             memory_used_bytes=1000,

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 from evalmon_agent.files.mounts import Mount, parse_mountinfo
 from evalmon_agent.files.proc import own_cgroups, parse_cgroups, read
 
-from .host_usage import Usage, field, limit_bytes, number, quota_cores, smallest
-from .processes import io_of
+from .host_usage import Usage, io_of
 
 # The name for a v2 hierarchy here; its line in /proc/PID/cgroup has none.
 UNIFIED = ""
 
-# Of memory.stat, the longest of the kernel's files, a third is used.
-_FILE_BYTES = 16384
-
-# Larger than any part of cgroup.procs that the kernel gives out at once; a part shorter than half a page is the last.
-_PIDS_BYTES = 65536
-_LAST_PART_BYTES = 2048
-_LOOK_BELOW_EVERY_S = 5.0
+# A higher value means no limit (v1 prints nearly 2**63).
+_NO_LIMIT_BYTES = 1 << 60
 
 
 def job_directories(job_id: str) -> dict[str, str]:
@@ -30,7 +25,8 @@ def job_directories(job_id: str) -> dict[str, str]:
     Raises:
         OSError: /proc cannot be read.
     """
-    return find_job(_own("cgroup"), _own("mountinfo"), job_id=job_id)
+    own, mountinfo = (read("self", name).decode("utf-8", "surrogateescape") for name in ("cgroup", "mountinfo"))
+    return find_job(own, mountinfo, job_id=job_id)
 
 
 def find_job(own: str, mountinfo: str, *, job_id: str) -> dict[str, str]:
@@ -71,8 +67,26 @@ def _below(path: str, root: str) -> str | None:
     return None
 
 
-def _own(name: str) -> str:
-    return read("self", name).decode("utf-8", "surrogateescape")
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """How a version of cgroups calls what is read."""
+
+    name: str
+    memory: str
+    limit: str
+    peak: str
+    file_cache: tuple[str, ...]
+    """Fields of memory.stat. Not total_cache: that includes tmpfs, which nothing takes back."""
+
+
+_V1 = _Files(
+    "cgroup v1",
+    "memory.usage_in_bytes",
+    "memory.limit_in_bytes",
+    "memory.max_usage_in_bytes",
+    ("total_inactive_file", "total_active_file"),
+)
+_V2 = _Files("cgroup v2", "memory.current", "memory.max", "memory.peak", ("inactive_file", "active_file"))
 
 
 class CgroupUsage:
@@ -82,16 +96,16 @@ class CgroupUsage:
         OSError: they cannot, or the job has none.
     """
 
-    def __init__(self, directories: dict[str, str]) -> None:
-        """`directories`: the job's, as cgroup.job_directories gives them."""
-        if "memory" in directories:
-            self._memory: _Memory = _MemoryV1(directories["memory"])
-        elif UNIFIED in directories:
-            self._memory = _MemoryV2(directories[UNIFIED])
-        else:
+    def __init__(self, directories: dict[str, str], *, own: str | None = None) -> None:
+        """`directories`: the job's, as job_directories gives them; `own`: this process's cgroup, if known."""
+        self._directories = directories
+        self._files = _V1 if "memory" in directories else _V2
+        job = directories.get("memory") or directories.get(UNIFIED)
+        if job is None:
             raise FileNotFoundError("the job has no memory cgroup")
-        self._cpu = _Cpu(directories)
-        self.name = self._memory.name
+        self._job = job
+        self._levels = _between(own or _own_directory(job), job)
+        self.name = self._files.name
         if self.usage().cpu_s is None:
             raise FileNotFoundError("the job's cgroup does not count CPU time")
 
@@ -101,128 +115,65 @@ class CgroupUsage:
         Raises:
             OSError: the cgroup is gone.
         """
-        usage = Usage()
-        self._memory.read_into(usage)
-        usage.cpu_s = self._cpu.used_s()
-        usage.cpu_limit_cores = smallest([float(len(os.sched_getaffinity(0))), self._cpu.quota_cores()])
-        pids = self._memory.pids()
-        usage.processes = len(pids)
-        usage.read_bytes, usage.written_bytes = io_of(pids)
-        return usage
-
-    def headroom_bytes(self) -> int | None:
-        """How much memory without file cache is left below the nearest limit; None without a limit.
-
-        Raises:
-            OSError: the cgroup is gone.
-        """
-        return self._memory.headroom_bytes()
-
-
-class _Cpu:
-    """CPU time and quota, of either version."""
-
-    def __init__(self, directories: dict[str, str]) -> None:
-        unified = directories.get(UNIFIED)
-        self._is_v1 = "cpuacct" in directories
-        directory, name = (directories["cpuacct"], "cpuacct.usage") if self._is_v1 else (unified, "cpu.stat")
-        self._used = KernelFile(directory, name) if directory is not None else None
-        directory, names = (
-            (directories["cpu"], ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
-            if "cpu" in directories
-            else (unified, ("cpu.max",))
+        memory_bytes, cache_bytes = self._memory_and_cache(self._job)
+        limit = smallest(limit_bytes(_text_if_there(level, self._files.limit)) for level in self._levels)
+        pids = pids_in(self._job)
+        read_bytes, written_bytes = io_of(pids)
+        return Usage(
+            cpu_s=cpu_used_s(self._directories),
+            cpu_limit_cores=smallest([float(len(os.sched_getaffinity(0))), _quota_of(self._directories)]),
+            memory_bytes=memory_bytes,
+            file_cache_bytes=cache_bytes,
+            memory_peak_bytes=number(_text_if_there(self._job, self._files.peak)),
+            memory_limit_bytes=None if limit is None else int(limit),
+            processes=len(pids),
+            read_bytes=read_bytes,
+            written_bytes=written_bytes,
         )
-        self._quota = [KernelFile(directory, name) for name in names] if directory is not None else []
 
-    def used_s(self) -> float | None:
-        """The bytes since the job's start; None if they are not counted.
+    def headroom_bytes(self) -> int | None:
+        """How much memory without file cache is left below the nearest limit of job and step; None without a limit.
 
         Raises:
             OSError: the cgroup is gone.
         """
-        if self._used is None:
-            return None
-        text = self._used.text()
-        used = number(text) if self._is_v1 else field(text, "usage_usec")
-        return None if used is None else used / (1e9 if self._is_v1 else 1e6)
-
-    def quota_cores(self) -> float | None:
-        """How many cores it may use."""
-        return quota_cores(" ".join(file.text_if_there() for file in self._quota))
-
-
-class _Level:
-    """The job's cgroup, or one between it and this process's cgroup."""
-
-    __slots__ = ("_cache_fields", "_limit", "_stat", "_usage")
-
-    def __init__(self, directory: str, usage: str, limit: str, cache_fields: tuple[str, ...]) -> None:
-        self._usage, self._stat = KernelFile(directory, usage), KernelFile(directory, "memory.stat")
-        self._limit = KernelFile(directory, limit)
-        self._cache_fields = cache_fields
-
-    def used(self) -> tuple[int, int]:
-        """Bytes in use, and how many of them are file cache."""
-        used, cache = number(self._usage.text()), field(self._stat.text(), *self._cache_fields)
-        if used is None or cache is None:
-            raise FileNotFoundError("the job's cgroup has no memory figures")
-        return used, min(cache, used)
-
-    def limit_bytes(self) -> int | None:
-        return limit_bytes(self._limit.text_if_there())
-
-
-class _Memory:
-    """What v1 and v2 share. Slurm limits the job and its steps, so the tightest limit counts."""
-
-    name = ""
-    _usage_file, _limit_file, _peak_file = "", "", ""
-    _file_cache: tuple[str, ...] = ()
-
-    def __init__(self, job: str, *, own: str | None = None) -> None:
-        """`own`: the directory of this process's cgroup, if known."""
-        self._levels = [
-            _Level(directory, self._usage_file, self._limit_file, self._file_cache)
-            for directory in _between(own or _own_directory(job), job)
-        ]
-        self._peak = KernelFile(job, self._peak_file)
-        self._processes = CgroupPids(job)
-
-    def read_into(self, usage: Usage) -> None:
-        used, cache = self._levels[-1].used()
-        usage.memory_bytes, usage.file_cache_bytes = used - cache, cache
-        usage.memory_peak_bytes = number(self._peak.text_if_there())
-        limit = smallest([level.limit_bytes() for level in self._levels])
-        usage.memory_limit_bytes = None if limit is None else int(limit)
-
-    def headroom_bytes(self) -> int | None:
         rooms = []
         for level in self._levels:
-            limit = level.limit_bytes()
+            limit = limit_bytes(_text_if_there(level, self._files.limit))
             if limit is not None:
-                used, cache = level.used()
-                rooms.append(limit - (used - cache))
+                rooms.append(limit - self._memory_and_cache(level)[0])
         return min(rooms, default=None)
 
-    def pids(self) -> list[int]:
-        return self._processes.pids()
+    def _memory_and_cache(self, directory: str) -> tuple[int, int]:
+        """Bytes in use without file cache, and those of the file cache."""
+        used = number(_text(directory, self._files.memory))
+        cache = field(_text(directory, "memory.stat"), *self._files.file_cache)
+        if used is None or cache is None:
+            raise FileNotFoundError("the job's cgroup has no memory figures")
+        cache = min(cache, used)
+        return used - cache, cache
 
 
-class _MemoryV1(_Memory):
-    name = "cgroup v1"
-    _usage_file, _limit_file, _peak_file = (
-        "memory.usage_in_bytes",
-        "memory.limit_in_bytes",
-        "memory.max_usage_in_bytes",
-    )
-    # Not total_cache: that includes tmpfs, which nothing takes back.
-    _file_cache = ("total_inactive_file", "total_active_file")
+def cpu_used_s(directories: Mapping[str, str]) -> float | None:
+    """CPU time since the job's start; None if it is not counted.
+
+    Raises:
+        OSError: the cgroup is gone.
+    """
+    if "cpuacct" in directories:
+        used_ns = number(_text(directories["cpuacct"], "cpuacct.usage"))
+        return None if used_ns is None else used_ns / 1e9
+    if UNIFIED not in directories:
+        return None
+    used_us = field(_text(directories[UNIFIED], "cpu.stat"), "usage_usec")
+    return None if used_us is None else used_us / 1e6
 
 
-class _MemoryV2(_Memory):
-    name = "cgroup v2"
-    _usage_file, _limit_file, _peak_file = "memory.current", "memory.max", "memory.peak"
-    _file_cache = ("inactive_file", "active_file")
+def _quota_of(directories: Mapping[str, str]) -> float | None:
+    if "cpu" in directories:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        return quota_cores(" ".join(_text_if_there(directories["cpu"], name) for name in names))
+    return quota_cores(_text_if_there(directories[UNIFIED], "cpu.max")) if UNIFIED in directories else None
 
 
 def _own_directory(job: str) -> str:
@@ -237,7 +188,7 @@ def _own_directory(job: str) -> str:
 
 
 def _between(own: str, job: str) -> list[str]:
-    """This process's cgroup and each above it, up to the job's."""
+    """This process's cgroup and each above it, up to the job's. Slurm limits the job and its steps."""
     directories = []
     while len(own) > len(job):
         directories.append(own)
@@ -245,114 +196,61 @@ def _between(own: str, job: str) -> list[str]:
     return [*directories, job]
 
 
-class KernelFile:
-    """A small file below /sys/fs/cgroup, kept open: with a tick a second, opening it by its path was half of the cost.
-
-    An open file keeps no cgroup from being removed.
-    """
-
-    __slots__ = ("_descriptor", "_is_missing", "_path")
-
-    def __init__(self, directory: str, name: str) -> None:
-        """Nothing is opened yet."""
-        self._path = f"{directory}/{name}"
-        self._descriptor = -1
-        self._is_missing = False
-
-    def text(self) -> str:
-        """Its content now.
-
-        Raises:
-            OSError: it is not there, or its cgroup is gone.
-        """
-        if self._descriptor < 0:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        return os.pread(self._descriptor, _FILE_BYTES, 0).decode("ascii", "replace")
-
-    def text_if_there(self) -> str:
-        """Its content; empty if this kernel has no such file, or if it is gone."""
-        if self._is_missing:
-            return ""
-        try:
-            return self.text()
-        except FileNotFoundError:
-            self._is_missing = True
-            return ""
-        except OSError:
-            return ""
+def _text(directory: str, name: str) -> str:
+    with open(f"{directory}/{name}", "rb", buffering=0) as file:
+        return (file.read() or b"").decode("ascii", "replace")
 
 
-class CgroupPids:
-    """One cgroup and those below it, which come and go with the job's steps; listed again only after a change."""
-
-    __slots__ = ("_below", "_data", "_directory", "_is_inner", "_links", "_look_below_s", "_pids")
-
-    def __init__(self, directory: str) -> None:
-        """Nothing is read yet."""
-        self._directory = directory
-        self._links = 0
-        self._look_below_s = 0.0
-        self._is_inner = False
-        self._data, self._pids = b"", list[int]()
-        self._below: dict[str, CgroupPids] = {}
-
-    def pids(self) -> list[int]:
-        """All of them now.
-
-        Raises:
-            OSError: it is gone.
-        """
-        found, is_whole = self._look()
-        if not is_whole:  # a cgroup below is gone, and a new one may have come
-            self._links = 0
-            found, _ = self._look()
-        return found
-
-    def _look(self) -> tuple[list[int], bool]:
-        children = self._children()
-        pids = [] if self._is_inner else self._own_pids()
-        # Slurm, and the rules of v2, put processes into the lowest ones only: those above need no second look.
-        self._is_inner = bool(children) and not pids
-        is_whole = True
-        for below in children:
-            try:
-                pids += below.pids()
-            except OSError:
-                is_whole = False
-        return pids, is_whole
-
-    def _own_pids(self) -> list[int]:
-        """The processes in this cgroup itself; parsed only after a change."""
-        data = _read(f"{self._directory}/cgroup.procs")
-        if data != self._data:
-            self._data, self._pids = data, [int(word) for word in data.split()]
-        return self._pids.copy()
-
-    def _children(self) -> list[CgroupPids]:
-        """A directory has two links and one more per subdirectory; where that does not hold, it is listed each time.
-
-        A cgroup with processes hardly ever has one below it, so that is checked less often.
-        """
-        if self._pids and not self._below and time.monotonic() < self._look_below_s:
-            return []
-        self._look_below_s = time.monotonic() + _LOOK_BELOW_EVERY_S
-        links = os.stat(self._directory).st_nlink
-        if links != self._links or links < 2:
-            with os.scandir(self._directory) as entries:
-                paths = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-            self._below = {path: self._below.get(path) or CgroupPids(path) for path in paths}
-            self._links, self._is_inner = links, False
-        return list(self._below.values())
-
-
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _text_if_there(directory: str, name: str) -> str:
+    """The content; empty if this kernel has no such file, or if it is gone."""
     try:
-        data = b""
-        while part := os.read(descriptor, _PIDS_BYTES):
-            data += part
-            if len(part) < _LAST_PART_BYTES:
-                break
-    finally:
-        os.close(descriptor)
-    return data
+        return _text(directory, name)
+    except OSError:
+        return ""
+
+
+def number(text: str) -> int | None:
+    """The number in a file with one number; None for `max` and for anything else."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def limit_bytes(text: str) -> int | None:
+    """A memory limit; None if there is none."""
+    limit = number(text)
+    return limit if limit is not None and limit < _NO_LIMIT_BYTES else None
+
+
+def field(text: str, *names: str) -> int | None:
+    """The sum of these fields of a file of `name value` lines; None if one is missing."""
+    fields = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+    values = [number(fields.get(name, "")) for name in names]
+    return None if None in values else sum(value or 0 for value in values)
+
+
+def quota_cores(text: str) -> float | None:
+    """`200000 100000` (v2's cpu.max, or v1's quota and period side by side) is 2 cores; `max ...` and -1: no quota."""
+    words = text.split()
+    quota, period = (number(word) for word in words[:2]) if len(words) >= 2 else (None, None)
+    return quota / period if quota and period else None
+
+
+def smallest(values: Iterable[float | None]) -> float | None:
+    """The smallest known value."""
+    return min((value for value in values if value is not None), default=None)
+
+
+def pids_in(directory: str) -> list[int]:
+    """The processes of a cgroup and of those below it, which come and go with the job's steps.
+
+    Raises:
+        OSError: it is gone.
+    """
+    pids = [int(word) for word in _text(directory, "cgroup.procs").split()]
+    if os.stat(directory).st_nlink != 2:  # a directory has two links and one more per subdirectory
+        with os.scandir(directory) as entries:
+            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for path in below:
+            with suppress(OSError):  # the step has ended meanwhile
+                pids += pids_in(path)
+    return pids

@@ -2,9 +2,10 @@
 
 Promises, for the file and its reader:
 
-* One write with O_APPEND for all rows of a tick, and no row across two pages, so a reader finds whole lines at any
-  time. A partial write (full disk) is cut off again. A torn line of an earlier process gets its newline first.
-* There is one header. The same header is not repeated; a file with another one is moved to `.1` (`.2`, ...).
+* One write with O_APPEND for all rows of a tick. A partial write (full disk) is cut off again. A torn line of an
+  earlier process gets its newline first.
+* There is one header. The same header is not repeated; a file with another one, or with a torn one, is moved to `.1`
+  (`.2`, ...).
 * One writer: a second sampler waits for its turn (flock, if the file system has it). A file that somebody
   else writes or begins to write, as a script's own `nvidia-smi > gpu_metrics.csv` does, is left to them for good.
 * Only plain files of this user, with one name, in a directory to which no other user's link leads; a symbolic
@@ -26,10 +27,6 @@ from evalmon_agent.files.trusted import ForeignError, open_directory
 _REOPEN_AFTER_S = 30.0
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _OLD_FILES_AT_MOST = 99
-
-_PAGE_BYTES = 4096
-# How much longer the next row may be than the longest of this tick.
-_SPARE_BYTES = 64
 
 # How much older than this process a later file may look, since the file server has its own clock.
 _CLOCKS_DIFFER_BY_S = 2.0
@@ -97,10 +94,8 @@ class CsvFile:
         """Close the file, so that another sampler may take its turn."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            try:
+            with suppress(OSError):  # as a write that fails: rows of this file are lost, which its reader finds out
                 os.close(descriptor)
-            except OSError as error:
-                self.trouble = _said(error)
 
     def _find_directory_and_open(self) -> None:
         try:
@@ -115,12 +110,12 @@ class CsvFile:
 
     def _open(self, directory: int) -> None:
         self._open_plain(directory)
-        first_line = self._first_line()
-        is_ours = first_line == self._header or (not first_line and self._has_made_it)
+        start = os.pread(self._descriptor, len(self._header), 0)
+        is_ours = start == self._header or (not start and self._has_made_it)
         if not is_ours and self._is_of_this_job():
             self._is_theirs = True
             raise _RefusedError("is written by somebody else: it is theirs")
-        if first_line not in {b"", self._header}:
+        if start not in {b"", self._header}:
             self._move_aside(directory)
             self.close()
             self._open_plain(directory)
@@ -166,15 +161,6 @@ class CsvFile:
         except OSError:
             pass  # a file system without locks: unknown
 
-    def _first_line(self) -> bytes:
-        """The first line with its newline, or the beginning of an overlong one."""
-        start = os.pread(self._descriptor, max(4096, 2 * len(self._header)), 0)
-        line, newline, _ = start.partition(b"\n")
-        if line and not newline and self._header.startswith(line) and not self._is_of_this_job():
-            os.ftruncate(self._descriptor, 0)  # evalmon's own header, torn: it will be written again
-            return self._header
-        return line + newline
-
     def _move_aside(self, directory: int) -> None:
         for number in range(1, _OLD_FILES_AT_MOST + 1):
             aside = f"{self._name}.{number}"
@@ -198,7 +184,7 @@ class CsvFile:
         if status.st_size != self._end:
             self._is_theirs = True
             raise _RefusedError("is written by somebody else: it is theirs now")
-        whole = fill_up(data, at=self._end, is_torn=self._is_torn)
+        whole = b"\n" + data if self._is_torn else data
         try:
             written = os.write(self._descriptor, whole)
         except OSError:
@@ -222,30 +208,3 @@ class CsvFile:
 
 def _said(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-
-
-def fill_up(rows: bytes, *, at: int, is_torn: bool = False) -> bytes:
-    """`rows`, to be written at offset `at`, such that each, and the next to come, lies within a page.
-
-    The kernel copies a write page by page and makes each visible when it is there: a line across the border of two
-    pages can be read half by a `tail -1` at that moment [ran: ext4, one read in a hundred of a file that is written
-    all the time]. So the last cell of the row before is filled up with blanks, which every reader takes off.
-
-    Args:
-        rows: whole lines; those longer than a page stay as they are.
-        at: where they are written.
-        is_torn: a torn line stands before them, which is ended first.
-    """
-    lines = rows.splitlines(keepends=True)
-    room = max(map(len, lines), default=0) + _SPARE_BYTES
-    filled = [_line(b"\n", at=at, room=room)] if is_torn else []
-    at += sum(map(len, filled))
-    for line in lines:
-        filled.append(_line(line, at=at, room=room))
-        at += len(filled[-1])
-    return b"".join(filled)
-
-
-def _line(line: bytes, *, at: int, room: int) -> bytes:
-    left = -(at + len(line)) % _PAGE_BYTES
-    return line[:-1] + b" " * left + b"\n" if left < room <= _PAGE_BYTES else line

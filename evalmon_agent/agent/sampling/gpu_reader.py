@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from evalmon_agent.words.csv_columns import NO_VALUE, GpuColumn
 
-from .gpu_rows import Device, Reading
-from .nvml import FailedError, NoValueError, Nvml, NvmlCallError
+from .nvml import Device, FailedError, NoValueError, Nvml
+
+# One GPU at one moment. Means are over the time since the tick before. A missing key means not available; a text stands
+# for the reason why there is no number: "[N/A]", "[Insufficient Permissions]" and the like.
+Reading: TypeAlias = dict[GpuColumn, float | int | str]
 
 _MIB = 1024 * 1024
 _ACTIVITY = (GpuColumn.GRAPHICS_ACTIVITY_PCT, GpuColumn.SM_ACTIVITY_PCT, GpuColumn.TENSOR_ACTIVITY_PCT)
@@ -41,7 +44,7 @@ class GpuReader:
     def __init__(self, nvml: Nvml, device: Device) -> None:
         module = nvml.module
         self._nvml = nvml
-        self._handle = nvml.handle(device)
+        self._handle = nvml.ask("nvmlDeviceGetHandleByUUID", device.uuid)  # indices move when a GPU is lost
         self._is_instance = device.uuid.startswith("MIG-")
         self._gpu = (
             nvml.ask("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", self._handle)
@@ -83,10 +86,8 @@ class GpuReader:
 
     def _read_columns(self, reading: Reading) -> None:
         rates = _or_cell(lambda: self._nvml.ask("nvmlDeviceGetUtilizationRates", self._handle))
-        if isinstance(rates, str):
-            reading[GpuColumn.UTILIZATION_PCT] = reading[GpuColumn.MEMORY_UTILIZATION_PCT] = rates
-        else:
-            reading[GpuColumn.UTILIZATION_PCT], reading[GpuColumn.MEMORY_UTILIZATION_PCT] = rates.gpu, rates.memory
+        utilizations = (rates, rates) if isinstance(rates, str) else (rates.gpu, rates.memory)
+        reading[GpuColumn.UTILIZATION_PCT], reading[GpuColumn.MEMORY_UTILIZATION_PCT] = utilizations
         memory = _or_cell(self._memory)
         if isinstance(memory, str):
             reading[GpuColumn.MEMORY_USED_MIB] = reading[GpuColumn.MEMORY_TOTAL_MIB] = memory
@@ -127,16 +128,18 @@ class GpuReader:
 
     def _temperature(self) -> int:
         sensor = self._nvml.module.NVML_TEMPERATURE_GPU
-        try:
-            return int(self._ask_gpu("nvmlDeviceGetTemperature", sensor))
-        except NoValueError:
-            return int(self._ask_gpu("nvmlDeviceGetTemperatureV", sensor))
+        return int(self._ask_first_of("nvmlDeviceGetTemperature", "nvmlDeviceGetTemperatureV", arguments=(sensor,)))
 
     def _clock_reasons(self) -> int:
+        names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+        return int(self._ask_first_of(*names))
+
+    def _ask_first_of(self, function: str, other: str, *, arguments: tuple[object, ...] = ()) -> Any:
+        """Drivers know the one or the other."""
         try:
-            return int(self._ask_gpu("nvmlDeviceGetCurrentClocksEventReasons"))
+            return self._ask_gpu(function, *arguments)
         except NoValueError:
-            return int(self._ask_gpu("nvmlDeviceGetCurrentClocksThrottleReasons"))
+            return self._ask_gpu(other, *arguments)
 
     def _energy(self) -> tuple[float, float] | str:
         """Joules since the look before, and the mean power over that time."""
@@ -225,46 +228,40 @@ class GpmActivity:
         self._gpu = gpu
         self._instance = instance
         self._instance_id: int | None = None
-        self._samples: list[Any] = []
-        self._is_supported: bool | None = None
+        self._samples: tuple[Any, Any] | None = None
+        self._is_supported = True
+        self._has_before = False
 
     def since_last(self) -> tuple[float | str, ...] | str:
         """Graphics (any kernel), SM and tensor activity since the call before, each a percentage or "[N/A]".
 
-        "[N/A]" at the first call, and where there is no GPM.
+        "[N/A]" at the first call and after a failed one, and where there is no GPM.
 
         Raises:
             NvmlCallError: as its kinds say.
         """
-        if self._is_supported is None:
+        if self._is_supported and self._samples is None:
             self._prepare()
-        if not self._is_supported:
+        if self._samples is None:
             return NO_VALUE
-        is_first = not self._samples
-        if is_first:
-            self._samples = [self._nvml.ask("nvmlGpmSampleAlloc") for _ in range(2)]
         before, now = self._samples
-        try:
-            self._take(now)
-        except NvmlCallError:
-            self._start_over()
-            raise
-        self._samples = [now, before]
-        return NO_VALUE if is_first else self._between(before, now)
+        has_before, self._has_before = self._has_before, False
+        if self._instance_id is None:
+            self._nvml.ask("nvmlGpmSampleGet", self._gpu, now)
+        else:
+            self._nvml.ask("nvmlGpmMigSampleGet", self._gpu, self._instance_id, now)
+        self._samples, self._has_before = (now, before), True
+        return self._between(before, now) if has_before else NO_VALUE
 
     def _prepare(self) -> None:
         try:
             self._is_supported = bool(self._nvml.ask("nvmlGpmQueryDeviceSupport", self._gpu).isSupportedDevice)
             if self._is_supported and self._instance is not None:
                 self._instance_id = self._nvml.ask("nvmlDeviceGetGpuInstanceId", self._instance)
+            if self._is_supported:
+                self._samples = self._nvml.ask("nvmlGpmSampleAlloc"), self._nvml.ask("nvmlGpmSampleAlloc")
         except NoValueError:
             self._is_supported = False
-
-    def _take(self, sample: Any) -> None:
-        if self._instance_id is None:
-            self._nvml.ask("nvmlGpmSampleGet", self._gpu, sample)
-        else:
-            self._nvml.ask("nvmlGpmMigSampleGet", self._gpu, self._instance_id, sample)
 
     def _between(self, before: Any, now: Any) -> tuple[float | str, ...]:
         module = self._nvml.module
@@ -275,15 +272,6 @@ class GpmActivity:
             request.metrics[number].metricId = getattr(module, name)
         self._nvml.ask("nvmlGpmMetricsGet", request)
         return tuple(_value(request.metrics[number]) for number in range(len(_METRICS)))
-
-    def _start_over(self) -> None:
-        """Forget the sample before, which is useless after a failure."""
-        samples, self._samples = self._samples, []
-        for sample in samples:
-            try:
-                self._nvml.ask("nvmlGpmSampleFree", sample)
-            except NvmlCallError:
-                self._is_supported = False
 
 
 def _value(metric: Any) -> float | str:

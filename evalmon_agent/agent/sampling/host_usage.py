@@ -1,20 +1,18 @@
-"""Defines what a job uses on this node, parses the kernel's files for it, and writes rows of host_metrics.csv. Pure."""
+"""Defines what a job uses on this node, measures it by the job's processes, and writes rows of host_metrics.csv."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
+from evalmon_agent.files.proc import read
 from evalmon_agent.words.csv_columns import HostColumn
 
-from .gpu_rows import local_time
-
-# A higher value means no limit (v1 prints nearly 2**63).
-_NO_LIMIT_BYTES = 1 << 60
-
 _MIB = 1024 * 1024
-HEADER = HostColumn.first_line()
+_PROCESSES_AT_MOST = 1000
 
 
 @dataclass(slots=True)
@@ -34,56 +32,72 @@ class Usage:
     written_bytes: int | None = None
 
 
-def number(text: str) -> int | None:
-    """The number in a file with one number; None for `max` and for anything else."""
-    text = text.strip()
-    return int(text) if text.isascii() and text.isdigit() else None
+class TreeUsage:
+    """The process tree below (and with) `root`, the one that started the command, if there is no cgroup to read."""
 
+    name = "processes"
 
-def limit_bytes(text: str) -> int | None:
-    """A memory limit; None if there is none."""
-    limit = number(text)
-    return limit if limit is not None and limit < _NO_LIMIT_BYTES else None
-
-
-def field(text: str, *names: str) -> int | None:
-    """The sum of these fields of a file of `name value` lines; None if one is missing."""
-    total = 0
-    for name in names:
-        _, is_there, rest = f"\n{text}".partition(f"\n{name} ")
-        value = number(rest.partition("\n")[0]) if is_there else None
-        if value is None:
-            return None
-        total += value
-    return total
-
-
-def quota_cores(text: str) -> float | None:
-    """`200000 100000` (v2's cpu.max, or v1's quota and period side by side) is 2 cores; `max ...` and -1: no quota."""
-    words = text.split()
-    quota, period = (number(word) for word in words[:2]) if len(words) >= 2 else (None, None)
-    return quota / period if quota and period else None
-
-
-def smallest(values: Iterable[float | None]) -> float | None:
-    """The smallest known value."""
-    return min((value for value in values if value is not None), default=None)
-
-
-class HostSource(Protocol):
-    """Measures what the job uses on this node."""
-
-    name: str
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._peak_bytes = 0
 
     def usage(self) -> Usage:
-        """The present use. Raises OSError."""
+        """Now; a page that processes share counts for each. CPU time includes that of children that have ended.
+
+        Daemons, whose parent is init, are not found.
+
+        Raises:
+            OSError: the tree is gone.
+        """
+        import psutil  # noqa: PLC0415 (10 ms and 2 MiB, only here)
+
+        try:
+            root = psutil.Process(self._root)
+            processes = [root, *root.children(recursive=True)]
+        except psutil.Error as error:
+            raise ProcessLookupError(f"{error}") from error
+        memory_bytes, cpu_s = 0, 0.0
+        for process in processes:
+            with suppress(psutil.Error):  # it has ended meanwhile
+                times = process.cpu_times()
+                memory_bytes += process.memory_info().rss
+                cpu_s += times.user + times.system + times.children_user + times.children_system
+        self._peak_bytes = max(self._peak_bytes, memory_bytes)
+        read_bytes, written_bytes = io_of(process.pid for process in processes)
+        return Usage(
+            cpu_s=cpu_s,
+            cpu_limit_cores=float(len(os.sched_getaffinity(0))),
+            memory_bytes=memory_bytes,
+            memory_peak_bytes=self._peak_bytes,
+            processes=len(processes),
+            read_bytes=read_bytes,
+            written_bytes=written_bytes,
+        )
 
     def headroom_bytes(self) -> int | None:
-        """Memory left below the nearest limit. Raises OSError."""
+        """No limit is known."""
+        return None
+
+
+def io_of(pids: Iterable[int]) -> tuple[int | None, int | None]:
+    """Bytes read from and written to storage by the readable processes; None if there are none, or too many.
+
+    A process's figures include those of the children that it has waited for (wait_task_zombie in kernel/exit.c), so the
+    sum over the living is that of the job, less what orphans did.
+    """
+    totals: dict[bytes, int] = {}
+    for number, pid in enumerate(pids):
+        if number == _PROCESSES_AT_MOST:
+            return None, None
+        with suppress(OSError, ValueError):
+            for line in read(pid, "io").splitlines():
+                name, _, value = line.partition(b": ")
+                totals[name] = totals.get(name, 0) + int(value)
+    return totals.get(b"read_bytes"), totals.get(b"write_bytes")
 
 
 def row(usage: Usage, before: tuple[float, Usage] | None, *, at_unix_s: float, at_s: float) -> bytes:
-    """One line with its newline.
+    """One line of host_metrics.csv with its newline.
 
     Args:
         usage: now.
@@ -113,6 +127,12 @@ def cores_used(usage: Usage, before: tuple[float, Usage] | None, *, at_s: float)
         return None
     passed_s, used_s = at_s - before[0], usage.cpu_s - before[1].cpu_s
     return used_s / passed_s if passed_s > 0 and used_s >= 0 else None
+
+
+def local_time(at_unix_s: float) -> str:
+    """Local time as nvidia-smi prints it, `2026/02/20 14:28:12.659`, to the millisecond of `timestamp_unix`."""
+    whole_s, milliseconds = divmod(int(f"{at_unix_s:.3f}".replace(".", "")), 1000)
+    return f"{time.strftime('%Y/%m/%d %H:%M:%S', time.localtime(whole_s))}.{milliseconds:03d}"
 
 
 def _mib(value_bytes: int | None) -> int | None:

@@ -9,23 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .gpu_rows import Device
+from .nvml import Device, NoGpuError
 
 NO_GPU = "no GPU is the job's"
 """How the reason begins if Slurm gave the job none."""
 
 _NONE_ON_PURPOSE = frozenset({"", "-1", "NoDevFiles"})
 _GPU_VARIABLES = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE")
-
-
-class Choice:
-    """The job's devices in NVML's order; if there are none, `reason` says why."""
-
-    __slots__ = ("devices", "reason")
-
-    def __init__(self, devices: Sequence[Device] = (), *, reason: str = "") -> None:
-        self.devices = tuple(sorted(devices, key=_order))
-        self.reason = "" if devices else reason
 
 
 def no_gpu_reason(environ: Mapping[str, str]) -> str | None:
@@ -38,30 +28,37 @@ def no_gpu_reason(environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def choose(environ: Mapping[str, str], devices: Sequence[Device]) -> Choice:
-    """The job's GPUs among those that NVML shows.
+def choose(environ: Mapping[str, str], devices: Sequence[Device]) -> list[Device]:
+    """The job's GPUs among those that NVML shows, in its order.
 
     Args:
         environ: as it was at the start.
         devices: all GPUs on which NVML gives a handle, by index.
+
+    Raises:
+        NoGpuError: there are none.
     """
     why_not = no_gpu_reason(environ)
     if why_not is not None:
-        return Choice(reason=why_not)
+        raise NoGpuError(why_not)
     everything = [unit for device in devices for unit in device.units]
     if not everything:
-        return Choice(reason="NVML shows no GPU")
+        raise NoGpuError("NVML shows no GPU")
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return _by_cuda(visible, devices, everything)
-    if not _is_in_slurm(environ) or environ.get("SLURM_GPUS_ON_NODE") == str(len(everything)):
-        return Choice(everything)
-    return _by_minors(environ, devices)
-
-
-def visible_uuids(environ: Mapping[str, str]) -> list[str]:
-    """The UUIDs in CUDA_VISIBLE_DEVICES; they may have a handle although no index leads to it."""
-    return [word for word in _words(environ.get("CUDA_VISIBLE_DEVICES", "")) if word.startswith(("GPU-", "MIG-"))]
+        chosen = _by_cuda(visible, devices, everything)
+        why_not = f"none of CUDA_VISIBLE_DEVICES={visible[:200]!r} is a GPU that NVML shows"
+    elif not _is_in_slurm(environ) or environ.get("SLURM_GPUS_ON_NODE") == str(len(everything)):
+        return everything
+    else:
+        text = environ.get("SLURM_STEP_GPUS") or environ.get("SLURM_JOB_GPUS") or ""
+        minors = {int(word) for word in _words(text) if _is_number(word)}
+        chosen = [unit for device in devices if device.minor in minors for unit in device.units]
+        told = f"Slurm's GPUs {text[:200]!r}" if text else f"SLURM_GPUS_ON_NODE={environ.get('SLURM_GPUS_ON_NODE')!r}"
+        why_not = f"{told} are none that NVML shows"
+    if not chosen:
+        raise NoGpuError(why_not)
+    return [unit for unit in everything if unit in chosen]
 
 
 def _is_in_slurm(environ: Mapping[str, str]) -> bool:
@@ -72,7 +69,7 @@ def _words(text: str) -> list[str]:
     return [word for word in (part.strip() for part in text.split(",")) if word]
 
 
-def _by_cuda(visible: str, devices: Sequence[Device], everything: Sequence[Device]) -> Choice:
+def _by_cuda(visible: str, devices: Sequence[Device], everything: Sequence[Device]) -> Sequence[Device]:
     """The entries as CUDA reads them: those after the first invalid one do not count."""
     words = _words(visible)
     chosen: list[Device] = []
@@ -83,8 +80,8 @@ def _by_cuda(visible: str, devices: Sequence[Device], everything: Sequence[Devic
         chosen += [unit for unit in units if unit not in chosen]
     # Global numbers in a job with constrained devices: if it sees that many GPUs, they are its own.
     if len(chosen) < len(words) and len(words) == len(everything) and all(map(_is_number, words)):
-        chosen = list(everything)
-    return Choice(chosen, reason=f"none of CUDA_VISIBLE_DEVICES={visible[:200]!r} is a GPU that NVML shows")
+        return everything
+    return chosen
 
 
 def _named(word: str, devices: Sequence[Device]) -> tuple[Device, ...]:
@@ -101,17 +98,5 @@ def _named(word: str, devices: Sequence[Device]) -> tuple[Device, ...]:
     return begins[0].units if len(begins) == 1 else ()
 
 
-def _by_minors(environ: Mapping[str, str], devices: Sequence[Device]) -> Choice:
-    text = environ.get("SLURM_STEP_GPUS") or environ.get("SLURM_JOB_GPUS") or ""
-    minors = {int(word) for word in _words(text) if _is_number(word)}
-    chosen = [unit for device in devices if device.minor in minors for unit in device.units]
-    told = f"Slurm's GPUs {text[:200]!r}" if text else f"SLURM_GPUS_ON_NODE={environ.get('SLURM_GPUS_ON_NODE')!r}"
-    return Choice(chosen, reason=f"{told} are none that NVML shows")
-
-
 def _is_number(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) <= 4
-
-
-def _order(device: Device) -> tuple[int, ...]:
-    return tuple(int(part) for part in device.index.split(":") if part.isdigit())

@@ -1,22 +1,40 @@
 """Calls NVML, and is the only importer of pynvml: lists this node's devices, and translates errors into cells.
 
-NVML is initialised once and not forked afterwards; every call may hang, so all of this happens in the worker's thread.
+NVML is initialised once and not forked afterwards; every call may hang, so all of this happens in the GPUs' thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from evalmon_agent.words.csv_columns import NO_VALUE
 
-from .gpu_rows import Device
-
 _MIG_ENABLED = 1
 
 
-class NvmlMissingError(Exception):
-    """NVML cannot be used on this node; the message says why."""
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU, or one MIG instance of a GPU.
+
+    `index` is NVML's, of an instance `parent:instance`; `minor` is the number of /dev/nvidiaN, None if unknown.
+    `instances` are the visible ones; a GPU with MIG on and no visible instance counts as itself.
+    """
+
+    index: str
+    uuid: str
+    minor: int | None = None
+    instances: tuple[Device, ...] = ()
+
+    @property
+    def units(self) -> tuple[Device, ...]:
+        """The units that a program can use: its MIG instances, else the GPU."""
+        return self.instances or (self,)
+
+
+class NoGpuError(Exception):
+    """There is no GPU to sample; the message says why."""
 
 
 class NvmlCallError(Exception):
@@ -39,30 +57,28 @@ class Nvml:
     """Initialises NVML.
 
     Raises:
-        NvmlMissingError: no module, library or driver, or their versions differ.
+        NoGpuError: no module, library or driver, or their versions differ.
     """
 
     def __init__(self) -> None:
         try:
             import pynvml  # noqa: PLC0415 (only in the sampler of a job that may have GPUs)
         except ImportError as error:
-            raise NvmlMissingError(f"the module pynvml cannot be imported ({error})") from error
+            raise NoGpuError(f"the module pynvml cannot be imported ({error})") from error
         self.module: Any = pynvml
-        self._no_value = {
-            self.module.NVML_ERROR_NOT_SUPPORTED: NO_VALUE,
-            self.module.NVML_ERROR_FUNCTION_NOT_FOUND: NO_VALUE,
-            self.module.NVML_ERROR_INVALID_ARGUMENT: NO_VALUE,
-            self.module.NVML_ERROR_ARGUMENT_VERSION_MISMATCH: NO_VALUE,
-            self.module.NVML_ERROR_NO_PERMISSION: "[Insufficient Permissions]",
-        }
-        self._lost = {
-            self.module.NVML_ERROR_GPU_IS_LOST: "[GPU is lost]",
-            self.module.NVML_ERROR_RESET_REQUIRED: "[GPU requires reset]",
+        self._meanings: dict[int, tuple[type[NvmlCallError], str]] = {
+            pynvml.NVML_ERROR_NOT_SUPPORTED: (NoValueError, NO_VALUE),
+            pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: (NoValueError, NO_VALUE),
+            pynvml.NVML_ERROR_INVALID_ARGUMENT: (NoValueError, NO_VALUE),
+            pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH: (NoValueError, NO_VALUE),
+            pynvml.NVML_ERROR_NO_PERMISSION: (NoValueError, "[Insufficient Permissions]"),
+            pynvml.NVML_ERROR_GPU_IS_LOST: (LostError, "[GPU is lost]"),
+            pynvml.NVML_ERROR_RESET_REQUIRED: (LostError, "[GPU requires reset]"),
         }
         try:
             self.ask("nvmlInit")
         except NvmlCallError as error:
-            raise NvmlMissingError(f"NVML: {error.__cause__ or error}") from error
+            raise NoGpuError(f"NVML: {error.__cause__ or error}") from error
 
     def ask(self, function: str, *arguments: object) -> Any:
         """What `function` of pynvml returns.
@@ -75,40 +91,20 @@ class Nvml:
         except AttributeError as error:  # an older pynvml
             raise NoValueError(NO_VALUE) from error
         except self.module.NVMLError as error:
-            raise self.meaning_of(error.value, error) from error
+            kind, cell = self._meanings.get(error.value, (FailedError, f"{error}"))
+            raise kind(cell) from error
 
-    def meaning_of(self, code: int, error: object = "") -> Exception:
-        """The exception for an NVML return code."""
-        if code in self._lost:
-            return LostError(self._lost[code])
-        if code in self._no_value:
-            return NoValueError(self._no_value[code])
-        return FailedError(f"{error or self.module.NVMLError(code)}")
-
-    def devices(self, uuids: Iterable[str] = ()) -> list[Device]:
-        """The devices that NVML shows, by index, and those of `uuids` that have a handle but no index.
+    def devices(self) -> list[Device]:
+        """The devices that NVML shows, by index.
 
         Raises:
-            FailedError: NVML cannot even count devices.
+            NoGpuError: NVML cannot even count devices.
         """
         try:
             count = self.ask("nvmlDeviceGetCount")
-        except (NoValueError, LostError) as error:
-            raise FailedError(str(error)) from error
-        devices = [device for index in range(count) for device in self._device_at(index)]
-        uuids_shown = {unit.uuid for device in devices for unit in (device, *device.instances)}
-        for uuid in uuids:
-            if uuid not in uuids_shown:
-                devices += self._device_named(uuid)
-        return devices
-
-    def handle(self, device: Device) -> Any:
-        """The handle of a device or instance, by its UUID, since indices move when a GPU is lost.
-
-        Raises:
-            NvmlCallError: as its kinds say.
-        """
-        return self.ask("nvmlDeviceGetHandleByUUID", device.uuid)
+        except NvmlCallError as error:
+            raise NoGpuError(f"NVML: {error}") from error
+        return [device for index in range(count) for device in self._device_at(index)]
 
     def restart(self) -> None:
         """Shut NVML down and initialise it again, which finds devices that came back.
@@ -126,12 +122,8 @@ class Nvml:
             uuid = self.ask("nvmlDeviceGetUUID", handle)
         except NvmlCallError:
             return
-        yield Device(
-            str(index),
-            uuid,
-            minor=self._ask_or_none("nvmlDeviceGetMinorNumber", handle),
-            instances=self._instances(handle, index),
-        )
+        minor = self._ask_or_none("nvmlDeviceGetMinorNumber", handle)
+        yield Device(str(index), uuid, minor=minor, instances=self._instances(handle, index))
 
     def _instances(self, handle: object, index: int) -> tuple[Device, ...]:
         modes = self._ask_or_none("nvmlDeviceGetMigMode", handle)
@@ -144,14 +136,6 @@ class Nvml:
             if uuid:  # gaps in the numbering are usual
                 instances.append(Device(f"{index}:{number}", uuid))
         return tuple(instances)
-
-    def _device_named(self, uuid: str) -> Iterator[Device]:
-        handle = self._ask_or_none("nvmlDeviceGetHandleByUUID", uuid)
-        if handle is None:
-            return
-        whole = self._ask_or_none("nvmlDeviceGetUUID", handle) or uuid
-        index = self._ask_or_none("nvmlDeviceGetIndex", handle)
-        yield Device(str(index or 0), whole, minor=self._ask_or_none("nvmlDeviceGetMinorNumber", handle))
 
     def _ask_or_none(self, function: str, *arguments: object) -> Any:
         try:

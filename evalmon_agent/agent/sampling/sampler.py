@@ -1,8 +1,13 @@
-"""Sets up a sampler (low priority, what to sample) and runs its loop."""
+"""Samples what the job uses: a tick at each deadline, and a last one at the end.
+
+The main thread handles signals and deadlines, and measures the host; the GPUs have a thread of their own. Deadlines are
+absolute; missed ones are skipped and counted. Every exception of a tick is caught and counted, and sampling goes on.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,20 +15,31 @@ from contextlib import suppress
 from evalmon_agent.agent.job import host_suffix
 from evalmon_agent.agent.signals import forbid_core_dumps
 from evalmon_agent.agent.witness.witness import Witness
+from evalmon_agent.words.csv_columns import GpuColumn, HostColumn
 
-from . import cgroup, job_gpus
-from .cgroup import CgroupUsage
-from .host_usage import HostSource
-from .loop import Loop, Plan
-from .processes import TreeUsage
+from . import host_usage, job_gpus
+from .cgroup import CgroupUsage, job_directories
+from .csv_file import CsvFile
+from .gpu_sampler import GpuSampler
+from .host_usage import TreeUsage, Usage
 from .sampler_status import SamplerStatus
-from .wakeup import Wakeup
 
 DEFAULT_INTERVAL_S = 30.0
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_NICE = 19
+
 # Slurm may let a job run on for a while (OverTimeLimit, KillWait).
 _SLACK_S = 600.0
-_NICE = 19
+
+# A last sample is taken only if this much time has passed since the one before.
+_LAST_AFTER_S = 1.0
+_LAST_WITHIN_S = 0.3
+
+# The sampler ends when the job needs the memory: if the kernel kills the sampler, or kills a process of the eval to
+# make room for the sampler, a good eval becomes OUT_OF_MEMORY.
+KEEP_FREE_BYTES = 64 * 1024 * 1024
+_LOOK_AT_MEMORY_EVERY_S = 5.0
 
 # How long to wait for a script that samples itself, before assuming that it does not this time.
 _HELD_INTERVALS = 3
@@ -37,8 +53,7 @@ def run(
     *,
     interval_s: float,
     environ: Mapping[str, str],
-    root: int,
-    parent_pipe: int,
+    parent: int,
     show: Callable[[SamplerStatus], None],
     script: str | None = None,
     witness: Witness | None = None,
@@ -49,39 +64,136 @@ def run(
         directory: absolute; made where it is missing.
         interval_s: from tick to tick.
         environ: as it was at the start.
-        root: the process whose tree is the job's where there is no cgroup.
-        parent_pipe: a pipe whose other end the parent holds, or -1.
+        parent: the parent process, with which the sampler ends, and whose tree is the job's where there is no cgroup.
         show: makes the status known; called again and again.
         script: the batch script that runs in this job, if there is one.
         witness: looks for evals meanwhile.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # before there is a second thread
+    forbid_core_dumps()
+    os.chdir("/")
+    with suppress(OSError):  # the highest nice value allowed
+        os.nice(_NICE)
     status = SamplerStatus()
     status.counts["interval_ms"] = round(interval_s * 1000)
-    wakeup = Wakeup(parent_pipe=parent_pipe)
-    _out_of_the_way()
-    plan = Plan(
-        directory=directory,
-        suffix=host_suffix(environ, hostname=os.uname().nodename),
-        interval_s=interval_s,
-        environ=environ,
-        no_gpu=job_gpus.no_gpu_reason(environ) or "",
-        open_host=lambda: open_host_source(environ, root=root),
-        end_unix_s=_end(environ),
-        gpu_held_s=_HELD_INTERVALS * interval_s if script and samples_itself(script) else 0.0,
-    )
+    suffix = host_suffix(environ, hostname=os.uname().nodename)
+    held_s = _HELD_INTERVALS * interval_s if script and samples_itself(script) else 0.0
+    gpu_file = CsvFile(f"{directory}/gpu_metrics{suffix}.csv", GpuColumn.first_line(), held_s=held_s)
+    host_file = CsvFile(f"{directory}/host_metrics{suffix}.csv", HostColumn.first_line())
     try:
-        Loop(plan, status, wakeup, witness, show=lambda: show(status)).run()
+        sampler = _Sampler(environ, gpu_file, host_file, status, parent=parent, show=lambda: show(status))
+        sampler.run(interval_s, witness)
     except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
         status.texts["ended"] = f"{type(error).__name__}: {error}"
         show(status)
     return status
 
 
-def _out_of_the_way() -> None:
-    forbid_core_dumps()
-    os.chdir("/")
-    with suppress(OSError):  # the highest nice value allowed
-        os.nice(_NICE)
+class _Sampler:
+    """One sampler on one node."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        gpu_file: CsvFile,
+        host_file: CsvFile,
+        status: SamplerStatus,
+        *,
+        parent: int,
+        show: Callable[[], None],
+    ) -> None:
+        self._status = status
+        self._show = show
+        self._parent = parent
+        self._end_unix_s = _end(environ)
+        self._host_file = host_file
+        self._host = open_host_source(environ, root=parent)
+        self._before: tuple[float, Usage] | None = None
+        self._gpus: GpuSampler | None = None
+        self._last_tick_s = 0.0
+        status.texts["host_source"] = self._host.name
+        status.texts["no_gpu_file"] = job_gpus.no_gpu_reason(environ) or ""
+        if not status.texts["no_gpu_file"]:
+            try:
+                self._gpus = GpuSampler(environ, gpu_file, status, show=show)
+            except RuntimeError as error:
+                status.texts["no_gpu_file"] = f"cannot sample the GPUs: {error}"
+
+    def run(self, interval_s: float, witness: Witness | None) -> None:
+        """Sample until there is a reason to end, which is put into the status."""
+        if witness is not None:
+            try:
+                witness.start()
+            except RuntimeError as error:
+                self._status.trouble(f"cannot look for evals: {error}")
+        started_s, number = time.monotonic(), 0
+        why = self._wait(started_s)
+        while not why:
+            self._tick()
+            passed = int((time.monotonic() - started_s) / interval_s)
+            self._status.count("missed_ticks", max(passed - number, 0))
+            number = max(number, passed) + 1
+            why = self._wait(started_s + number * interval_s)
+        self._end(why, witness)
+
+    def _tick(self) -> None:
+        """Sample host and GPUs once; the GPUs' rows follow when the driver has answered."""
+        self._last_tick_s = time.monotonic()
+        self._status.count("ticks")
+        try:
+            self._tick_host()
+        except Exception as error:  # noqa: BLE001 (a tick's catch-all)
+            self._status.caught(error)
+        if self._gpus is not None and self._host_file.is_turn:
+            self._gpus.sample()
+        self._show()
+
+    def _tick_host(self) -> None:
+        at_unix_s, at_s = time.time(), time.monotonic()
+        try:
+            usage = self._host.usage()
+        except (OSError, ValueError) as error:
+            self._status.count("host_gaps")
+            self._status.trouble(f"host metrics: {error}")
+            return
+        row = host_usage.row(usage, self._before, at_unix_s=at_unix_s, at_s=at_s)
+        self._before = (at_s, usage)
+        self._status.append(row, self._host_file, "host_rows")
+
+    def _wait(self, until_s: float) -> str:
+        """Wait until then (monotonic); returns the reason to end earlier, or ""."""
+        while True:
+            left_s = max(until_s - time.monotonic(), 0.0)
+            ending = signal.sigtimedwait(_ENDING, min(left_s, _LOOK_AT_MEMORY_EVERY_S))
+            if ending is not None:
+                return signal.Signals(ending.si_signo).name
+            if (why := self._why_leave()) or time.monotonic() >= until_s:
+                return why
+
+    def _why_leave(self) -> str:
+        if os.getppid() != self._parent:
+            return "the parent is gone"
+        if self._end_unix_s is not None and time.time() >= self._end_unix_s:
+            return "the job's time is over"
+        try:
+            return why_leave(self._host.headroom_bytes())
+        except (OSError, ValueError):
+            return ""
+
+    def _end(self, why: str, witness: Witness | None) -> None:
+        """Take a last sample and a last look for evals, if they do not take long."""
+        deadline_s = time.monotonic() + _LAST_WITHIN_S
+        self._status.texts["ended"] = why
+        self._show()
+        if witness is not None:
+            witness.end()
+        if self._last_tick_s and time.monotonic() - self._last_tick_s > _LAST_AFTER_S:
+            self._tick()
+        if self._gpus is not None:
+            self._gpus.wait(deadline_s - time.monotonic())
+        if witness is not None:
+            witness.wait(max(deadline_s - time.monotonic(), 0.0))
+        self._show()
 
 
 def _end(environ: Mapping[str, str]) -> float | None:
@@ -91,32 +203,35 @@ def _end(environ: Mapping[str, str]) -> float | None:
     return int(text) + _SLACK_S
 
 
-def open_host_source(environ: Mapping[str, str], *, root: int) -> HostSource:
+def open_host_source(environ: Mapping[str, str], *, root: int) -> CgroupUsage | TreeUsage:
     """The job's cgroup, or the process tree below `root` if there is no readable cgroup."""
     job_id = environ.get("SLURM_JOB_ID", "")
     if job_id.isascii() and job_id.isdigit():
         try:
-            return CgroupUsage(cgroup.job_directories(job_id))
+            return CgroupUsage(job_directories(job_id))
         except (OSError, ValueError):
             pass
     return TreeUsage(root)
+
+
+def why_leave(headroom_bytes: int | None) -> str:
+    """The reason to leave; "" if there is none. `headroom_bytes`: None without a known limit."""
+    if headroom_bytes is None or headroom_bytes >= KEEP_FREE_BYTES:
+        return ""
+    free_mib, least_mib = max(headroom_bytes, 0) >> 20, KEEP_FREE_BYTES >> 20
+    return f"the job has {free_mib} MiB of memory left, less than {least_mib}: left the memory to the eval"
 
 
 def samples_itself(script: str) -> bool:
     """Whether the batch script seems to write gpu_metrics.csv itself; False if it cannot be read.
 
     Many did before us: `nvidia-smi --query-gpu=... -l 30 > gpu_metrics.csv &`. By its text, since what appends to the
-    file later cannot be seen beforehand.
+    file later cannot be seen beforehand. Comments do not count.
     """
     try:
         with open(script, "rb", buffering=0) as file:
             text = file.read(_SCRIPT_BYTES) or b""
     except OSError:
         return False
-    return text_samples_itself(text)
-
-
-def text_samples_itself(text: bytes) -> bool:
-    """The same for the script's text; comments do not count."""
     code = b"\n".join(line for line in text.split(b"\n") if not line.lstrip().startswith(b"#"))
     return all(word in code for word in _SAMPLES_ITSELF)

@@ -7,21 +7,21 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from evalmon_agent.agent.report import without_surrogates
 from evalmon_agent.files.proc import read, stat_fields
 from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from .command_line import CommandLine, without_credentials
-from .open_files import LINE, NAME, OpenFiles, Written
-from .paths import Paths
+from .open_files import LINE, NAME, OpenFiles, Paths, Written
 
 _ENVIRONMENT_BYTES = 1 << 20
 _COMMAND_LINE_BYTES = 1 << 17
-_NAME_BYTES = 64
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 # Places in /proc/PID/stat behind the name (proc(5)); the image's are stack and arguments.
 _STATE, _PARENT, _START = 0, 1, 19
 _IMAGE = (25, 45)
+UNKNOWN_IMAGE = (0, 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,19 +29,18 @@ class Process:
     """A process of the job.
 
     `image` tells which program was started when: a fork has its parent's, since the addresses of stack and arguments
-    are random. Times are epoch seconds.
-    `comm` is a shell's /proc/PID/comm, kept open, and `name` what it said.
+    are random. Times are epoch seconds, but for `judged_s` and `look_next_s`, which are monotonic: when it was last
+    decided what it is, and when it is to be looked at again.
     """
 
     pid: int
     parent: int = 0
     start_ticks: int = 0
     started_at: float = 0.0
-    image: tuple[int, ...] = ()
+    image: tuple[int, ...] = UNKNOWN_IMAGE
     is_shell: bool = False
     executable: str = ""
-    name: bytes = b""
-    comm: int = -1
+    judged_s: float = 0.0
     look_next_s: float = 0.0
     looked_at: float | None = None
     """When it was last seen to run no eval."""
@@ -52,12 +51,6 @@ class Process:
     program: Program | None = None
     ranks: tuple[str, ...] = ()
 
-    @classmethod
-    def other(cls, pid: int, executable: str) -> Process:
-        """One that began just now and is, by its executable, no shell, Python or eval: no more is asked of it."""
-        now = time.time()
-        return cls(pid=pid, started_at=now, executable=executable, looked_at=now)
-
     def know(self, fields: list[bytes]) -> None:
         """Take over from /proc/PID/stat what never changes.
 
@@ -67,35 +60,6 @@ class Process:
         if not self.start_ticks:
             self.parent, self.start_ticks = int(fields[_PARENT]), int(fields[_START])
             self.started_at = _time_of(self.start_ticks)
-
-    def is_called_as_its_file(self, words: list[str]) -> bool:
-        """Whether its command line has its executable's name: one file may have many names, as busybox has."""
-        return os.path.basename("".join(words[:1])) == os.path.basename(self.executable)
-
-    def open_comm(self) -> None:
-        """Look at a shell by its name from now on: a file that stays open is read in a third of the time.
-
-        Raises:
-            OSError: it is gone.
-        """
-        self.comm = os.open(f"/proc/{self.pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
-        self.name = os.pread(self.comm, _NAME_BYTES, 0)
-
-    def is_same_shell(self) -> bool:
-        """Whether it has the name that it had: an exec gives another."""
-        try:
-            is_same = os.pread(self.comm, _NAME_BYTES, 0) == self.name
-        except OSError:
-            return False
-        if is_same:
-            self.looked_at = time.time()
-        return is_same
-
-    def close_comm(self) -> None:
-        """Let go of what a shell is looked at by."""
-        if self.comm >= 0:
-            os.close(self.comm)
-        self.comm = -1
 
 
 @dataclass(kw_only=True, slots=True)
@@ -117,7 +81,7 @@ class Program:
     is_in_pid_namespace: bool = False
 
     def entry(self) -> dict[str, Any]:
-        """What the job's report says of it. The exit status of a process that is not our child cannot be known."""
+        """Its entry in the job's report. The exit status of a process that is no child of evalmon's is unknown."""
         line = self.command_line
         return {
             "kind": self.table.kind,
@@ -126,11 +90,13 @@ class Program:
             "started_at": round(self.started_at, 2),
             "ended_at": None if self.ended_at is None else round(self.ended_at, 2),
             "known_by": "open-file" if line is None else "command-line",
-            "verb": None if line is None else _printable(line.verb),
-            "words": None if line is None or line.words is None else [_printable(word) for word in line.words],
-            "options": None if line is None else {n: [_printable(v) for v in vs] for n, vs in line.options.items()},
-            "environment": {name: _printable(value) for name, value in self.environment.items()},
-            "cwd": None if self.directory is None else _printable(self.directory),
+            "verb": None if line is None else without_surrogates(line.verb),
+            "words": None if line is None or line.words is None else [without_surrogates(word) for word in line.words],
+            "options": None
+            if line is None
+            else {n: [without_surrogates(v) for v in vs] for n, vs in line.options.items()},
+            "environment": {name: without_surrogates(value) for name, value in self.environment.items()},
+            "cwd": None if self.directory is None else without_surrogates(self.directory),
             "processes": self.count,
             "is_in_pid_namespace": self.is_in_pid_namespace,
             "wrote": self._wrote(),
@@ -145,7 +111,7 @@ class Program:
             by_name.setdefault(entry["name"], []).append(entry)
         return [entry for entries in by_name.values() for entry in _merged(entries)]
 
-    def take_logs_of(self, process: Process) -> bool:
+    def add_logs_of(self, process: Process) -> bool:
         """Add what its open files name; whether there was anything new."""
         files = process.files
         if files is None:
@@ -165,13 +131,13 @@ def variables_of(pid: int, names: tuple[str, ...]) -> dict[str, str]:
     Raises:
         OSError: the process is gone, or another user's.
     """
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for entry in read(pid, "environ")[:_ENVIRONMENT_BYTES].split(b"\0"):
         name, equals, value = entry.partition(b"=")
         text = name.decode("ascii", "replace")
         if equals and text in names:
-            found.setdefault(text, without_credentials(os.fsdecode(value)))
-    return found
+            variables.setdefault(text, without_credentials(os.fsdecode(value)))
+    return variables
 
 
 def ranks_of(variables: dict[str, str]) -> tuple[str, ...]:
@@ -237,14 +203,14 @@ def _where(written: Written, process: Process) -> str | None:
         if process.cwd is None:
             return None
         path = os.path.normpath(f"{process.cwd}/{path}")
-    return process.paths.ours(path)
+    return process.paths.outside(path)
 
 
 def _log_entry(written: Written, path: str | None) -> dict[str, Any]:
     """`path` where it is known, else the log's name and, if that is known, its directory's digest."""
     return {
-        "path": None if path is None else _printable(without_credentials(path)),
-        "name": _printable(written.log.rpartition("/")[2]),
+        "path": None if path is None else without_surrogates(without_credentials(path)),
+        "name": without_surrogates(written.log.rpartition("/")[2]),
         "directory_sha256": written.directory_sha256,
         "known_by": [written.known_by],
     }
@@ -256,8 +222,3 @@ def _merged(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return entries
     by_line, by_name = sorted(entries, key=lambda entry: entry["known_by"] == [NAME])
     return [by_line | {"directory_sha256": by_name["directory_sha256"], "known_by": [LINE, NAME]}]
-
-
-def _printable(text: str) -> str:
-    """The text with U+FFFD for bytes that are not UTF-8 (lone surrogates), which strict readers refuse."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

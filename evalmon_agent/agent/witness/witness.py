@@ -1,12 +1,12 @@
 """Looks once a second, in a thread of the sampler, at which eval programs run in the job and which logs they write.
 
 Processes are only looked at, by /proc: new ones, shells (`exec` keeps the pid) and, less and less often, what may still
-turn out to be an eval (`python run.py`); while nothing begins or ends on the node, little else than /proc/loadavg. The
-end of an eval's process wakes us.
+turn out to be an eval (`python run.py`). The end of an eval's process wakes us.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import threading
@@ -15,16 +15,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from evalmon_agent.agent.shared_memory import SharedMemory
 from evalmon_agent.files.proc import stat_fields
 from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from . import command_line
-from .board import Board
 from .command_line import CommandLine
-from .job_processes import JobProcesses, NodeChanges, job_processes
-from .open_files import OpenFiles
-from .paths import Paths
+from .job_processes import JobProcesses, job_processes
+from .open_files import OpenFiles, Paths
 from .programs import (
+    UNKNOWN_IMAGE,
     Process,
     Program,
     has_ended,
@@ -38,16 +38,14 @@ from .programs import (
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh", "csh", "tcsh", "fish"})
 _PROGRAMS_AT_MOST = 200
-_PROCESSES_AT_MOST = 5000
-_EXECUTABLES_AT_MOST = 1000
 _NEVER = float("inf")
 
-# A Python, and an eval that we know, is looked at each second at first, then whenever it is an eighth older; what is
-# neither that nor a shell could only become one by an exec of a launcher's, which comes soon.
+# Since its start or its last exec, a Python, and an eval that we know, is looked at each second at first, then whenever
+# it is an eighth older; what is neither that nor a shell could only become one by an exec of a launcher's, which comes
+# soon.
 _AN_EIGHTH, _A_HALF = 0.125, 0.5
 _OTHERS_AT_LEAST_EVERY_S = 60.0
-_SHELLS_AT_LEAST_EVERY_S = 5.0
-_EVALS_AT_LEAST_EVERY_S = _LISTED_AT_LEAST_EVERY_S = 10.0
+_EVALS_AT_LEAST_EVERY_S = 10.0
 
 # A report in between tells what a kill would lose.
 _FIRST_REPORT_AFTER_S = 3.0
@@ -57,16 +55,16 @@ _REPORTS_EVERY_S = 30.0
 class Witness:
     """The looks, and what was seen."""
 
-    def __init__(self, environ: Mapping[str, str], board: Board, *, wake_run: Callable[[], None]) -> None:
+    def __init__(self, environ: Mapping[str, str], shared: SharedMemory, *, wake_run: Callable[[], None]) -> None:
         """Nothing is looked at yet.
 
         Args:
             environ: as it was at the start.
-            board: where what was seen is put.
+            shared: where what was seen is put.
             wake_run: called when that is worth a report at once.
         """
         self._environ = environ
-        self._board = board
+        self._shared = shared
         self._wake_run = wake_run
         self._source: JobProcesses | None = None
         self._processes: dict[int, Process] = {}
@@ -74,10 +72,6 @@ class Witness:
         self._since: float | None = None
         self._looks, self._left_out, self._trouble = 0, 0, ""
         self._is_changed = True
-        self._node = NodeChanges()
-        self._shells_next_s = self._list_next_s = 0.0
-        self._others: set[str] = set()
-        self._listed: list[int] = []
         self._next_report_s, self._reported_s = _NEVER, -_NEVER
         self._poll = select.poll()
         self._watched: dict[int, Process] = {}
@@ -132,13 +126,13 @@ class Witness:
     def _note_end_of(self, process: Process) -> None:
         """An eval's process has ended just now."""
         self._stop_watching(process)
-        self._try(lambda: self._gone(process.pid))
+        self._try(lambda: self._end_of(process.pid))
         self._try(lambda: self._publish(is_last=False))
 
     def _finish(self, source: JobProcesses) -> None:
         with suppress(OSError):
             for pid in self._processes.keys() - set(source.pids()):
-                self._gone(pid)
+                self._end_of(pid)
         for process in self._processes.values():
             self._read_files(process)
         self._is_changed = True
@@ -149,56 +143,23 @@ class Witness:
         now_s, self._looks = time.monotonic(), self._looks + 1
         if self._since is None:
             self._since = time.time()
-        self._node.look()
-        # Whoever began as another user, in a user namespace, is met a few seconds later.
-        if self._node.may_have_begun or now_s >= self._list_next_s:
-            self._list_next_s = now_s
-            self._compare(source.pids(), now_s)
-            self._list_next_s += _LISTED_AT_LEAST_EVERY_S  # not before: errors are made up for by the next look
-        # One that goes on by what no process does (it reads a FIFO) is met a few seconds later.
-        passes_shells = self._node.is_quiet and now_s < self._shells_next_s
-        if not passes_shells:
-            self._shells_next_s = now_s + _SHELLS_AT_LEAST_EVERY_S
+        self._try(lambda: self._compare(source.pids()))
         for process in self._processes.values():
-            if process.look_next_s <= now_s and not (process.is_shell and (passes_shells or process.is_same_shell())):
-                self._schedule(process, now_s)
+            if process.look_next_s <= now_s:
                 with suppress(OSError):  # its end is noted by the next look
-                    self._look_again(process)
+                    self._look_at(process, now_s)
+                self._schedule(process, now_s)
         self._publish(is_last=False)
 
-    def _compare(self, listed: list[int], now_s: float) -> None:
-        """Take note of who is gone, and look at who is new."""
-        if listed == self._listed:
-            return
-        pids = set(listed)
-        for pid in self._processes.keys() - pids:
-            self._gone(pid)
-        for pid in pids - self._processes.keys():
-            if len(self._processes) < _PROCESSES_AT_MOST:
-                self._meet(pid, now_s)
-            else:
-                self._trouble = f"more than {_PROCESSES_AT_MOST} processes: not all were looked at"
-        self._listed = listed
+    def _compare(self, listed: list[int]) -> None:
+        """Take note of who is gone and who is new."""
+        for pid in self._processes.keys() - set(listed):
+            self._end_of(pid)
+        for pid in listed:
+            if pid not in self._processes:
+                self._processes[pid] = Process(pid=pid)
 
-    def _meet(self, pid: int, now_s: float) -> None:
-        """Look at a process for the first time."""
-        with suppress(OSError):
-            executable = os.readlink(f"/proc/{pid}/exe")
-            if executable in self._others:
-                self._processes[pid] = process = Process.other(pid, executable)
-                self._schedule(process, now_s)
-                return
-        with suppress(OSError, IndexError, ValueError):
-            fields = stat_fields(pid)
-            self._processes[pid] = process = Process(pid=pid)
-            process.know(fields)
-            self._schedule(process, now_s)
-            if has_ended(fields):
-                process.look_next_s = _NEVER
-            else:
-                self._judge(process, image_in(fields))
-
-    def _look_again(self, process: Process) -> None:
+    def _look_at(self, process: Process, now_s: float) -> None:
         """Look at what may have become an eval, or at what one holds open.
 
         Raises:
@@ -208,12 +169,16 @@ class Witness:
             process.looked_at = time.time()
             return
         fields = stat_fields(process.pid)
-        process.know(fields)
+        if has_ended(fields):
+            process.look_next_s = _NEVER
+            return
         image = image_in(fields)
         if image != process.image:
             self._read_files(process)
-            self._leave(process)
+            self._leave_program(process)
             process.files = None
+            process.know(fields)
+            process.judged_s = now_s
             self._judge(process, image)
         else:
             self._look_at_files(process)
@@ -225,40 +190,35 @@ class Witness:
             OSError: it is gone, or another user's.
         """
         process.executable, process.image, words = program_in(process.pid, image)
-        if not any(words):
-            process.executable = ""  # in the middle of an exec: the next look judges again
-        process.is_shell = bool(words) and os.path.basename(words[0]).lstrip("-") in _SHELLS
+        process.is_shell = os.path.basename(words[0]).lstrip("-") in _SHELLS
+        if not any(words) or not all(process.image):  # in the middle of an exec: the next look judges again
+            process.executable, process.image = "", UNKNOWN_IMAGE
+            return
         line = command_line.parse(words)
-        process.close_comm()
-        if process.is_shell:
-            process.look_next_s = 0.0
-            process.open_comm()
         if line is not None and not line.begins_eval:
             process.look_next_s = _NEVER
             return
         if line is not None or command_line.is_python(words):
             process.files, process.paths = OpenFiles(process.pid), Paths(process.pid)
             process.cwd = process.cwd or os.readlink(f"/proc/{process.pid}/cwd")
-        elif not process.is_shell and process.is_called_as_its_file(words) and len(self._others) < _EXECUTABLES_AT_MOST:
-            self._others.add(process.executable)
-        if line is not None or self._is_fork_of_an_eval(process):
-            self._join(process, line)
+        if line is not None or self._program_of(process, None) is not None:
+            self._join_program(process, line)
         else:
             self._look_at_files(process)
 
     def _schedule(self, process: Process, now_s: float) -> None:
-        if process.is_shell:
+        """Say when it is to be looked at again; a shell each time."""
+        if process.look_next_s == _NEVER or process.is_shell:
             return
         at_least_every_s = _OTHERS_AT_LEAST_EVERY_S if process.program is None else _EVALS_AT_LEAST_EVERY_S
-        age_s = time.time() - process.started_at
         part = _A_HALF if process.files is None else _AN_EIGHTH
-        process.look_next_s = now_s + min(age_s * part, at_least_every_s)
+        process.look_next_s = now_s + min((now_s - process.judged_s) * part, at_least_every_s)
 
     def _look_at_files(self, process: Process) -> None:
         """Raises OSError: it is gone, or another user's."""
         if process.files is not None:
             process.files.look()
-            self._take_logs_of(process)
+            self._add_logs_of(process)
         if process.program is None:
             process.looked_at = time.time()
 
@@ -268,22 +228,16 @@ class Witness:
             return
         process.files.read()
         process.files.close()
-        self._take_logs_of(process)
+        self._add_logs_of(process)
 
-    def _take_logs_of(self, process: Process) -> None:
+    def _add_logs_of(self, process: Process) -> None:
         """Its program has written what its open files name; a process that has such files open is an eval's."""
         if process.program is None and process.files is not None and process.files.written:
-            self._join(process, None)
+            self._join_program(process, None)
         elif process.program is not None:
-            self._is_changed |= process.program.take_logs_of(process)
+            self._is_changed |= process.program.add_logs_of(process)
 
-    def _is_fork_of_an_eval(self, process: Process) -> bool:
-        return any(is_fork(process, other) for program in self._living() for other in program.processes)
-
-    def _living(self) -> list[Program]:
-        return [program for program in self._programs if program.ended_at is None]
-
-    def _join(self, process: Process, line: CommandLine | None) -> None:
+    def _join_program(self, process: Process, line: CommandLine | None) -> None:
         """It is an eval's process: of a program that is known, or the first of a new one."""
         table = line.program if line is not None else process.files.program if process.files is not None else None
         environment = self._environment_of(process, table)
@@ -299,7 +253,7 @@ class Witness:
                 table=table,
                 command_line=line,
                 started_at=process.looked_at or process.started_at,
-                directory=None if process.cwd is None or process.paths is None else process.paths.ours(process.cwd),
+                directory=None if process.cwd is None or process.paths is None else process.paths.outside(process.cwd),
                 environment={name: value for name, value in environment.items() if name in table.environment},
             )
             self._programs.append(program)
@@ -308,7 +262,7 @@ class Witness:
         process.program = program
         self._watch_its_end(process)
         self._is_changed = True
-        program.take_logs_of(process)
+        program.add_logs_of(process)
         with suppress(OSError):
             self._look_at_files(process)
 
@@ -323,7 +277,7 @@ class Witness:
 
     def _program_of(self, process: Process, line: CommandLine | None) -> Program | None:
         """The living program that a process belongs to: as a fork, as what its launcher started, or as a rank."""
-        for program in self._living():
+        for program in self._programs:
             for other in program.processes:
                 is_child = other.pid == process.parent and line is not None and line.program is program.table
                 if is_fork(process, other) or is_child:
@@ -344,16 +298,15 @@ class Witness:
             os.close(process.pidfd)
             process.pidfd = -1
 
-    def _gone(self, pid: int) -> None:
+    def _end_of(self, pid: int) -> None:
         """A process has ended."""
         process = self._processes.pop(pid)
-        process.close_comm()
         try:
             self._read_files(process)
         finally:
-            self._leave(process)
+            self._leave_program(process)
 
-    def _leave(self, process: Process) -> None:
+    def _leave_program(self, process: Process) -> None:
         """It belongs to no program any more."""
         self._stop_watching(process)
         if process.program is not None:
@@ -363,7 +316,7 @@ class Witness:
             process.program, self._is_changed = None, True
 
     def _publish(self, *, is_last: bool) -> None:
-        """Put what is known on the board, if it has changed, and ask for a report where that is due."""
+        """Put what is known where `run` finds it, if it has changed, and ask for a report where that is due."""
         now_s = time.monotonic()
         if self._is_changed:
             self._is_changed = False
@@ -373,15 +326,13 @@ class Witness:
                 self._next_report_s = min(self._next_report_s, due_s)
         if now_s >= self._next_report_s and not is_last:
             self._next_report_s, self._reported_s = _NEVER, now_s
-            self._board.ask_for_report()
+            self._shared.ask_for_report()
             self._wake_run()
 
     def _put(self) -> None:
-        import json  # noqa: PLC0415 (in this thread, beside the command)
-
         entries = [program.entry() for program in self._programs]
         left_out = self._left_out
-        while not self._board.put(json.dumps({"witness": self._entry(left_out), "programs": entries}).encode()):
+        while not self._shared.put(json.dumps({"witness": self._entry(left_out), "programs": entries}).encode()):
             entries.pop()
             left_out += 1
 

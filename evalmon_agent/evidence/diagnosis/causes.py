@@ -1,4 +1,4 @@
-"""Lists the causes of failures: each slug with what happened and what to do about it. Data.
+"""Lists the causes of failures: each slug with what happened and what to do about it; and the record of a diagnosis.
 
 `{name}` stands for the text that the rule's pattern captured under that name.
 """
@@ -8,6 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
+
+from msgspec import Struct
+
+from evalmon_agent.words.states import State
+
+UNKNOWN = "unknown"
+_BETWEEN_LINES = " ⏎ "
 
 Wordings: TypeAlias = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
 """Causes with their patterns of exceptions and of lines, root causes first (`*_wordings.py`)."""
@@ -31,6 +38,17 @@ class Cause:
     """What happened, to be read after the eval's name."""
     advice: str
     lies_in: LiesIn = LiesIn.ANYWHERE
+
+
+class Diagnosis(Struct, frozen=True):
+    """Why an attempt failed. `cause` is a stable slug, whose words are in `CAUSES`.
+
+    `evidence` is the line that shows the cause; of an unknown cause, the last lines of what the job printed.
+    """
+
+    cause: str
+    evidence: str | None
+    advice: str | None
 
 
 REFUSED = "refused-by-slurm"
@@ -236,6 +254,19 @@ CAUSES: dict[str, Cause] = {
     "unknown": Cause("failed for an unknown reason", "Read the job's output"),
 }
 
+CAUSE_BY_STATE = {
+    State.TIMEOUT: "time-limit",
+    State.OUT_OF_MEMORY: "host-out-of-memory",
+    State.CANCELLED: "cancelled",
+    State.NODE_FAIL: "node-failure",
+    State.BOOT_FAIL: "node-failure",
+    State.PREEMPTED: "preempted",
+    State.DEADLINE: "deadline",
+    State.REVOKED: "revoked",
+    State.LOST: "lost",
+}
+"""The causes that Slurm's state alone decides."""
+
 
 def returns_for_good(slug: str) -> bool:
     """Whether an eval fails for this cause again and again, until somebody changes something."""
@@ -254,3 +285,8 @@ def plural(words: str) -> str:
 
 
 _PLURALS = {"was": "were", "waits:": "wait:", "runs": "run"}
+
+
+def one_line(evidence: str) -> str:
+    """Several last lines as one."""
+    return evidence.replace("\n", _BETWEEN_LINES)

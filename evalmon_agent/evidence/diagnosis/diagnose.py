@@ -9,33 +9,30 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
-from evalmon_agent.evidence.diagnosis.causes import CAUSES
+from evalmon_agent.evidence.diagnosis.causes import CAUSE_BY_STATE, CAUSES, UNKNOWN, Diagnosis
 from evalmon_agent.evidence.diagnosis.machine_wordings import MACHINE
-from evalmon_agent.evidence.diagnosis.output import SLURM, STEPD, LastWords, Line, lines_of
+from evalmon_agent.evidence.diagnosis.output import (
+    SLURM,
+    STEPD,
+    LastWords,
+    Line,
+    Raised,
+    exceptions,
+    lines_of,
+    unexplained,
+    written,
+)
 from evalmon_agent.evidence.diagnosis.program_wordings import PROGRAMS
-from evalmon_agent.evidence.diagnosis.records import UNKNOWN, AttemptEnd, Diagnosis, UnopenedFile
-from evalmon_agent.evidence.diagnosis.tracebacks import Raised, exceptions, unexplained, written
-from evalmon_agent.evidence.result import CANCELLED, ERROR, STARTED, SUCCESS, UNREADABLE, whole_s
+from evalmon_agent.evidence.result import CANCELLED, ERROR, STARTED, SUCCESS, UNREADABLE, EvalResult, whole_s
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.secrets import masked
 from evalmon_agent.words.states import TERMINAL, State
 
 _EVIDENCE_CHARS = 300
 _LAST_LINES = 3
-CAUSE_BY_STATE = {
-    State.TIMEOUT: "time-limit",
-    State.OUT_OF_MEMORY: "host-out-of-memory",
-    State.CANCELLED: "cancelled",
-    State.NODE_FAIL: "node-failure",
-    State.BOOT_FAIL: "node-failure",
-    State.PREEMPTED: "preempted",
-    State.DEADLINE: "deadline",
-    State.REVOKED: "revoked",
-    State.LOST: "lost",
-}
-"""The causes that Slurm's state alone decides."""
 _LINE_OF_STATE = {
     State.TIMEOUT: re.compile(rf"(?:{SLURM}|srun: ).*DUE TO TIME LIMIT"),
     State.OUT_OF_MEMORY: re.compile(rf"{SLURM}.*(?:oom[_-]kill|Out Of Memory|memory limit)"),
@@ -69,6 +66,43 @@ _SAID_BY_LOG = frozenset({SUCCESS, CANCELLED, UNREADABLE})
 
 
 @dataclass(frozen=True, slots=True)
+class UnopenedFile:
+    """What Slurm could not open to start the job: the directory of its output, or its input file; None: unknown.
+
+    `problem`: the system's message about it here; None if it is in order, seen from here.
+    """
+
+    what: Literal["output", "input"] = "output"
+    path: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnd:
+    """How an attempt ended. `state` is Slurm's; `exit_code` and `signal` the command's; unknown is None."""
+
+    state: State | None
+    exit_code: int | None = None
+    signal: int | None = None
+    elapsed_s: float | None = None
+    time_limit_s: float | None = None
+    cancelled_by: str | None = None
+    """Who cancelled it, as text."""
+    output: str = ""
+    """The end of the job's output."""
+    result: EvalResult | None = None
+    expects_log: bool = False
+    """A program began an eval, and one of its logs is not there."""
+    unopened: UnopenedFile | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether neither Slurm, nor the command, nor the eval's log reports a failure."""
+        log_disagrees = self.expects_log if self.result is None else not self.result.succeeded
+        return self.state is State.COMPLETED and not self.exit_code and not self.signal and not log_disagrees
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One way in which a cause shows itself."""
 
@@ -77,21 +111,19 @@ class Rule:
     pattern: re.Pattern[str]
 
 
-def _rules() -> Iterator[Rule]:
+@cache
+def rules() -> Sequence[Rule]:
+    """The first matching rule decides, wherever in the text its evidence is. Compiled when they are first needed.
+
+    A line's pattern fits from its beginning, as the program prints it; an exception's is looked for in `Type: message`.
+    Sources of the wordings: PyTorch, vLLM, transformers and huggingface_hub, datasets, openai and anthropic, lm_eval,
+    inspect-ai, bash, conda, Lmod, Slurm.
+    """
+    compiled: list[Rule] = []
     for cause, of_exceptions, of_lines in (*MACHINE, *PROGRAMS):
-        for text in of_exceptions:
-            yield Rule(cause, "exception", re.compile(text))
-        for text in of_lines:
-            yield Rule(cause, "line", re.compile(text))
-
-
-RULES: tuple[Rule, ...] = tuple(_rules())
-"""The first matching rule decides, wherever in the text its evidence is.
-
-A line's pattern fits from its beginning, as the program prints it; an exception's is looked for in `Type: message`.
-Sources of the wordings: PyTorch, vLLM, transformers and huggingface_hub, datasets, openai and anthropic, lm_eval,
-inspect-ai, bash, conda, Lmod, Slurm.
-"""
+        compiled += [Rule(cause, "exception", re.compile(text)) for text in of_exceptions]
+        compiled += [Rule(cause, "line", re.compile(text)) for text in of_lines]
+    return compiled
 
 
 def diagnose(end: AttemptEnd) -> Diagnosis | None:
@@ -111,7 +143,7 @@ def diagnose(end: AttemptEnd) -> Diagnosis | None:
 def cause_of_error(error: str) -> str | None:
     """The cause that an exception shows, as an eval's log has it; None if no rule knows it."""
     match = next(_of_exceptions([written(error)]), None)
-    return None if match is None else RULES[match.rank].cause
+    return None if match is None else match.cause
 
 
 def ends_in_error(output: str) -> bool:
@@ -180,6 +212,7 @@ def _not_started(unopened: UnopenedFile) -> Diagnosis:
 @dataclass(frozen=True, slots=True)
 class _Match:
     rank: int
+    cause: str
     line: str
     names: Mapping[str, str]
 
@@ -196,20 +229,20 @@ def _printed(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis | None:
         final.append(alone)
     if end.result is not None and end.result.status == ERROR and end.result.error:
         final.insert(0, written(end.result.error))
-    of_lines = (m for number, m in suspects.items() if last_words.include(number, weak=RULES[m.rank].cause in _WEAK))
+    of_lines = (m for number, m in suspects.items() if last_words.include(number, weak=m.cause in _WEAK))
     matches = [*_of_exceptions(final), *of_lines]
     best = min(matches, key=lambda match: match.rank, default=None)
     if best is not None:
-        return _diagnosis(RULES[best.rank].cause, best.line, names=best.names)
+        return _diagnosis(best.cause, best.line, names=best.names)
     return _python_error(next((error for error in reversed(final) if error is not alone), None))
 
 
 def _of_exceptions(final: Sequence[Raised]) -> Iterator[_Match]:
     for raised in final:
-        for rank, rule in enumerate(RULES):
+        for rank, rule in enumerate(rules()):
             if rule.of == "exception" and (match := rule.pattern.search(raised.text)):
                 evidence = raised.text if rule.cause in _NAMED_BELOW else raised.line
-                yield _Match(rank, evidence, match.groupdict())
+                yield _Match(rank, rule.cause, evidence, match.groupdict())
                 break
 
 
@@ -219,9 +252,9 @@ def _suspects(lines: Sequence[Line], of_tracebacks: set[int]) -> dict[int, _Matc
     for number, line in enumerate(lines):
         if line.is_quoted or number in of_tracebacks or not line.text:
             continue
-        for rank, rule in enumerate(RULES):
+        for rank, rule in enumerate(rules()):
             if rule.of == "line" and (match := rule.pattern.match(line.text)):
-                matches[number] = _Match(rank, line.raw, match.groupdict())
+                matches[number] = _Match(rank, rule.cause, line.raw, match.groupdict())
                 break
     return matches
 

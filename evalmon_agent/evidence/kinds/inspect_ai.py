@@ -17,13 +17,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from evalmon_agent.evidence.json_members import JsonScanner, Take, Wanted
+from evalmon_agent.evidence.diagnosis.diagnose import cause_of_error
+from evalmon_agent.evidence.diagnosis.output import written
+from evalmon_agent.evidence.json_pieces import before_array, objects, whole
 from evalmon_agent.evidence.kinds.kind import Kind, LogFile, ObservedProgram
+from evalmon_agent.evidence.normalised import normalised
 from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
     STARTED,
     STATUSES,
     EvalLog,
+    SampleError,
     UnreadableLogError,
     as_arguments,
     as_count,
@@ -32,7 +36,6 @@ from evalmon_agent.evidence.result import (
     as_name,
     as_number,
 )
-from evalmon_agent.evidence.sample_errors import SampleErrors
 from evalmon_agent.words.eval_processes import INSPECT
 
 _ARCHIVE = ".eval"
@@ -40,41 +43,24 @@ _HEADER, _START, _SUMMARIES = _MEMBERS = ("header.json", "_journal/start.json", 
 _SAMPLES = "samples"
 # Of a sample that was cut off because another one failed (`is_cancellation_message` in inspect-ai's _util/error.py).
 _IS_CANCELLED = re.compile(r"Cancelled(?:Error)?\(")
-_WANTED: Wanted = {
-    "status": Take.VALUE,
-    "eval": {
-        "created": Take.VALUE,
-        "task": Take.VALUE,
-        "model": Take.VALUE,
-        "eval_id": Take.VALUE,
-        "task_id": Take.VALUE,
-        "task_file": Take.VALUE,
-        "task_args": Take.TEXT,
-        "model_args": Take.TEXT,
-        "dataset": {"samples": Take.VALUE, "sample_ids": Take.COUNT},
-        "config": {"epochs": Take.VALUE},
-    },
-    "results": {"total_samples": Take.VALUE, "completed_samples": Take.VALUE, "scores": Take.VALUE},
-    "stats": {"completed_at": Take.VALUE},
-    "error": {"message": Take.VALUE},
-}
+_ERRORS_SHOWN = 5
+_ERRORS_AT_MOST = 200
+_MESSAGES_AT_MOST = 20_000
+_MESSAGE_CHARS = 400
+# Numbers that `normalised` takes out in any case: most messages need not be normalised one by one.
+_LARGE_NUMBER = re.compile(r"(?<![\w.-])(?:\d{5,}|\d+\.\d+)(?![\w.])")
 
 
-def interpret(header: JsonScanner, *, sample_count: int | None = None) -> EvalLog | None:
+def interpret(header: object, *, sample_count: int | None = None) -> EvalLog | None:
     """A log's header; None if it is not the header of a log that inspect-ai wrote.
 
     Args:
-        header: the JSON text, whole or its beginning; of a `.json` log it stops before the samples.
+        header: the JSON value; of a `.json` log without its samples.
         sample_count: how many samples the archive holds: those completed, while the eval runs and after a kill.
     """
-    values = header.members(_WANTED, until=_SAMPLES)
-    spec = values.get("eval")
-    if not isinstance(spec, dict):
-        return None
-    status = values.get("status", STARTED)
-    # What comes after the results is missing: a log that was cut off before its end.
-    is_torn = status != STARTED and "stats" not in values
-    if status not in STATUSES or is_torn:
+    values = as_mapping(header)
+    spec, status = values.get("eval"), values.get("status", STARTED)
+    if not isinstance(spec, dict) or status not in STATUSES:
         return None
     results = as_mapping(values.get("results"))
     completed = as_count(results.get("completed_samples"))
@@ -95,22 +81,19 @@ def interpret(header: JsonScanner, *, sample_count: int | None = None) -> EvalLo
     )
 
 
-def with_samples(log: EvalLog, samples: Iterable[Mapping[str, Any] | None]) -> EvalLog:
+def with_samples(log: EvalLog, samples: Iterable[Mapping[str, Any]]) -> EvalLog:
     """The log with what its samples tell: how many failed, were stopped by a limit or, without results, completed.
 
-    `samples`: of each, what it has of `error` and `limit`, in a `.json` log or an archive's `summaries.json`. The log
-    as it is if they cannot be read to their end.
+    `samples`: those of a `.json` log or of an archive's `summaries.json`.
     """
     errors = SampleErrors()
     completed = limited = 0
     for sample in samples:
-        if sample is None:
-            return log
-        limited += "limit" in sample
-        if "error" not in sample:
+        limited += sample.get("limit") is not None
+        error = sample.get("error")
+        if error is None:
             completed += 1
             continue
-        error = sample["error"]
         message = as_mapping(error).get("message", error)
         if not _IS_CANCELLED.match(str(message)):
             errors.add(message)
@@ -123,12 +106,61 @@ def with_samples(log: EvalLog, samples: Iterable[Mapping[str, Any] | None]) -> E
     )
 
 
+class SampleErrors:
+    """Counts errors that are equal but for numbers, paths and the like.
+
+    Memory and time are bounded: 200 errors are told apart, by the first 400 characters of at most 20,000 messages that
+    differ in more than large numbers (60 us of CPU each). What comes after them is among `samples` only.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self._lines: dict[int, str] = {}
+
+    def add(self, message: object) -> None:
+        """Count the error of one sample, as its log has it."""
+        self.samples += 1
+        if not isinstance(message, str) or not message:
+            return
+        message = message[:_MESSAGE_CHARS]
+        key = hash(_LARGE_NUMBER.sub("", message))
+        line = self._lines.get(key)
+        if line is None:
+            if len(self._lines) >= _MESSAGES_AT_MOST:
+                return
+            line = self._lines[key] = self._line(message)
+        if line:
+            self._counts[line] += 1
+
+    def _line(self, message: str) -> str:
+        """The line by which it is counted; empty if there are too many."""
+        line = _one_line(message)
+        if line not in self._examples and len(self._examples) >= _ERRORS_AT_MOST:
+            return ""
+        self._examples.setdefault(line, message)
+        return line
+
+    def most_frequent(self) -> tuple[SampleError, ...]:
+        """The most frequent ones, each with the cause that its first message shows."""
+        errors = []
+        for line, samples in self._counts.most_common(_ERRORS_SHOWN):
+            error = as_error(self._examples[line]) or ""
+            errors.append(SampleError(cause_of_error(error), _one_line(error), samples))
+        return tuple(errors)
+
+
+def _one_line(error: str) -> str:
+    # A repr has its line breaks as `\n`.
+    return normalised(written(error).text.replace("\\n", " "))
+
+
 def _planned(spec: Mapping[str, Any]) -> int | None:
     """Samples times epochs; the ids are those that were selected, `samples` is the size of the data set."""
     dataset = as_mapping(spec.get("dataset"))
-    samples = as_count(dataset.get("sample_ids"))
-    if samples is None:
-        samples = as_count(dataset.get("samples"))
+    ids = dataset.get("sample_ids")
+    samples = len(ids) if isinstance(ids, list) else as_count(dataset.get("samples"))
     epochs = as_count(as_mapping(spec.get("config")).get("epochs")) or 1
     return None if samples is None else samples * epochs
 
@@ -168,28 +200,24 @@ def _time(value: object) -> datetime | None:
 
 def _read(file: LogFile) -> EvalLog | None:
     if not file.name.endswith(_ARCHIVE):
-        text = JsonScanner(file.text())
-        log = interpret(text)
-        return log and _with_samples(log, text)
-    header = file.member(_HEADER) or file.member(_START)
-    log = interpret(JsonScanner(header), sample_count=file.sample_count) if header else None
-    if log is None or log.status == STARTED:
-        return log
+        header, samples = before_array(file.text(), _SAMPLES)
+        log = interpret(header)
+    else:
+        pieces = file.member(_HEADER) or file.member(_START)
+        log = interpret(whole(pieces), sample_count=file.sample_count) if pieces else None
+        if log is None or log.status == STARTED:
+            return log
+        samples = None
+    # Samples that cannot be read to their end tell nothing.
     with suppress(UnreadableLogError):
-        if summaries := file.member(_SUMMARIES):
-            return _with_samples(log, JsonScanner(summaries))
+        samples = samples or file.member(_SUMMARIES)
+        return with_samples(log, objects(samples)) if log and samples else log
     return log
 
 
-def _with_samples(log: EvalLog, text: JsonScanner) -> EvalLog:
-    with suppress(UnreadableLogError):
-        return with_samples(log, text.elements({"error", "limit"}))
-    return log
-
-
-def _may_hold(written: str, log: EvalLog) -> bool:
+def _may_hold(word: str, log: EvalLog) -> bool:
     """Whether `file.py@task` or `file.py` may be the log's task; a directory or a log to continue may hold any."""
-    file, at, task = written.partition("@")
+    file, at, task = word.partition("@")
     if at and log.task is not None and log.task.rpartition("/")[2] != task:
         return False
     is_file_known = file.endswith(".py") and log.task_file is not None

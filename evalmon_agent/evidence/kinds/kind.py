@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,26 +16,20 @@ from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.words.eval_processes import WatchedProgram
 
 
-class LogFile(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFile:
     """A file that may be a log, for one reading. What it cannot give raises OSError or UnreadableLogError."""
 
-    @property
-    def name(self) -> str:
-        """Its name, without directories."""
-
-    @property
-    def modified_at(self) -> float:
-        """When it was last changed, in epoch seconds."""
-
-    @property
-    def sample_count(self) -> int | None:
-        """Of an archive: the samples that are in it so far."""
-
-    def text(self) -> Iterator[bytes]:
-        """Its content, in pieces."""
-
-    def member(self, name: str) -> Iterator[bytes] | None:
-        """Of an archive: the content of one of the kind's `members`, in pieces; None if it has none of this name."""
+    name: str
+    """Without directories."""
+    modified_at: float
+    """When it was last changed, in epoch seconds."""
+    text: Callable[[], Iterator[bytes]] = lambda: iter(())
+    """Its content in pieces, if it is no archive."""
+    member: Callable[[str], Iterator[bytes] | None] = lambda _name: None
+    """Of an archive: the content of one of the kind's `members`, in pieces; None if it has none of this name."""
+    sample_count: int | None = None
+    """Of an archive: the samples that are in it so far."""
 
 
 class Written(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -6,13 +6,12 @@ sample, and only with `--output_path`: it being there is the success, and while 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from evalmon_agent.evidence.json_members import Take, Wanted, members
+from evalmon_agent.evidence.json_pieces import whole
 from evalmon_agent.evidence.kinds.kind import Kind, LogFile, ObservedProgram
 from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
@@ -26,13 +25,6 @@ from evalmon_agent.evidence.result import (
 )
 from evalmon_agent.words import eval_processes
 
-_WANTED: Wanted = {
-    "results": Take.VALUE,
-    "n-samples": Take.VALUE,
-    "config": {"model": Take.VALUE, "model_args": Take.TEXT},
-    "date": Take.VALUE,
-    "model_name": Take.VALUE,
-}
 # What else stands among a task's metrics.
 _NO_METRICS = frozenset({"sample_len", "sample_count", "samples"})
 _WHEN = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+"
@@ -40,9 +32,8 @@ _WHEN = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+"
 
 def interpret(text: Iterable[bytes], *, modified_at: float) -> EvalLog | None:
     """A results file; None if it is none, or not whole. `modified_at`: versions without a `date` begin there."""
-    values = members(text, _WANTED)
+    values = as_mapping(whole(text))
     results, config = as_mapping(values.get("results")), values.get("config")
-    # `config` comes after the results: a file that was cut off before has none.
     if not results or not isinstance(config, dict):
         return None
     samples = _samples(values.get("n-samples"))
@@ -59,14 +50,11 @@ def interpret(text: Iterable[bytes], *, modified_at: float) -> EvalLog | None:
     )
 
 
-def _model_args(text: object) -> Mapping[str, Any] | None:
+def _model_args(args: object) -> Mapping[str, Any] | None:
     """An object, or a text like `pretrained=/model,dtype=float16`."""
-    if not isinstance(text, bytes) or not text.startswith(b'"'):
-        return as_arguments(text)
-    pairs = text[1:-1].decode(errors="replace").split(",")
-    return as_arguments(
-        json.dumps({name: value for name, _, value in (pair.partition("=") for pair in pairs)}).encode()
-    )
+    if isinstance(args, str):
+        return as_arguments({name: value for name, _, value in (pair.partition("=") for pair in args.split(","))})
+    return as_arguments(args)
 
 
 def _scores(results: object) -> Iterator[tuple[str, float | None]]:

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 import as_root
 from as_root import needs_root
 from evalmon_agent.agent.sampling import cgroup
-from evalmon_agent.agent.sampling.cgroup import CgroupPids, KernelFile
-from evalmon_agent.agent.sampling.host_usage import Usage, field, limit_bytes, quota_cores
-from evalmon_agent.agent.sampling.loop import KEEP_FREE_BYTES, why_leave
+from evalmon_agent.agent.sampling.cgroup import CgroupUsage, field, limit_bytes, pids_in, quota_cores
+from evalmon_agent.agent.sampling.sampler import KEEP_FREE_BYTES, why_leave
 
 V1 = """\
 9:name=systemd:/
@@ -74,7 +73,7 @@ def write(directory: Path, **files: str) -> None:
         (directory / name.replace("__", ".")).write_text(text)
 
 
-def version_2(job: Path, *, used_mib: int, cache_mib: int, limit: str, step_limit: str = "max") -> None:
+def version_2(job: Path, *, used_mib: int, cache_mib: int, limit: str, step_limit: str = "max") -> dict[str, str]:
     stat = f"anon 1\nfile 5\ninactive_file {cache_mib << 19}\nactive_file {cache_mib << 19}\n"
     for directory, its_limit in ((job, limit), (job / "step_batch", step_limit)):
         write(
@@ -84,19 +83,20 @@ def version_2(job: Path, *, used_mib: int, cache_mib: int, limit: str, step_limi
             memory__peak=f"{(used_mib + 1) << 20}\n",
             memory__stat=stat,
             cgroup__procs="",
+            cpu__stat="usage_usec 1\n",
         )
+    return {cgroup.UNIFIED: str(job)}
 
 
 def test_memory_of_version_2_excludes_file_cache_and_the_nearest_limit_counts(tmp_path: Path) -> None:
     job = tmp_path / "job_1"
-    version_2(job, used_mib=100, cache_mib=30, limit=str(200 << 20), step_limit=str(150 << 20))
-    memory = cgroup._MemoryV2(str(job), own=str(job / "step_batch"))
-    usage = Usage()
-    memory.read_into(usage)
+    directories = version_2(job, used_mib=100, cache_mib=30, limit=str(200 << 20), step_limit=str(150 << 20))
+    source = CgroupUsage(directories, own=str(job / "step_batch"))
+    usage = source.usage()
     mib = [n and n >> 20 for n in (usage.memory_bytes, usage.file_cache_bytes, usage.memory_peak_bytes)]
     assert [70, 30, 101] == mib
     assert usage.memory_limit_bytes == 150 << 20
-    assert memory.headroom_bytes() == (150 - 70) << 20
+    assert source.headroom_bytes() == (150 - 70) << 20
 
 
 def as_the_kernel_lays_it_out(job: Path, *, version: int, own_pid: int) -> dict[str, str]:
@@ -150,8 +150,7 @@ def test_a_cgroup_without_accounting_is_not_used(tmp_path: Path, missing: str) -
 
 IN_VERSION_2 = """
 import os, sys, time
-from evalmon_agent.agent.sampling import cgroup, cgroup, sampler
-from evalmon_agent.agent.sampling.cgroup import CgroupPids
+from evalmon_agent.agent.sampling import cgroup, sampler
 mount, job = sys.argv[1:]
 own = f"{mount}/x.scope/job_{job}/step_batch/user/task_0"
 os.makedirs(own)
@@ -160,11 +159,11 @@ try:
     directories = cgroup.job_directories(job)
     found = directories[cgroup.UNIFIED]
     assert os.path.samefile(found, f"{mount}/x.scope/job_{job}"), found
-    cpu = cgroup._Cpu({cgroup.UNIFIED: found})
-    before, end = cpu.used_s(), time.process_time() + 0.2
+    used_s = lambda: cgroup.cpu_used_s({cgroup.UNIFIED: found})
+    before, end = used_s(), time.process_time() + 0.2
     while time.process_time() < end: pass
-    assert 0.15 < cpu.used_s() - before < 5, (before, cpu.used_s())
-    assert CgroupPids(found).pids() == [os.getpid()]
+    assert 0.15 < used_s() - before < 5, (before, used_s())
+    assert cgroup.pids_in(found) == [os.getpid()]
     name = sampler.open_host_source({"SLURM_JOB_ID": job}, root=os.getpid()).name
     has_memory = os.path.exists(f"{found}/memory.current")
     v1 = "memory" in directories
@@ -189,14 +188,16 @@ def test_job_cpu_time_and_processes_are_found_in_a_real_cgroup_of_version_2(tmp_
 
 
 def test_without_a_limit_there_is_no_headroom(tmp_path: Path) -> None:
-    version_2(tmp_path / "job_1", used_mib=100, cache_mib=30, limit="max")
-    assert cgroup._MemoryV2(str(tmp_path / "job_1")).headroom_bytes() is None
+    directories = version_2(tmp_path / "job_1", used_mib=100, cache_mib=30, limit="max")
+    assert CgroupUsage(directories).headroom_bytes() is None
     assert why_leave(None) == ""
 
 
 def test_a_removed_cgroup_raises_oserror(tmp_path: Path) -> None:
+    source = CgroupUsage(version_2(tmp_path / "job_1", used_mib=100, cache_mib=30, limit="max"))
+    shutil.rmtree(tmp_path / "job_1")
     with pytest.raises(OSError, match="memory"):
-        cgroup._MemoryV2(str(tmp_path / "job_1")).read_into(Usage())
+        source.usage()
 
 
 def test_processes_of_all_steps_are_counted(tmp_path: Path) -> None:
@@ -205,36 +206,22 @@ def test_processes_of_all_steps_are_counted(tmp_path: Path) -> None:
         write(directory, cgroup__procs="")
     write(job / "step_batch" / "task_0", cgroup__procs="11\n12\n")
     write(job / "step_0", cgroup__procs="13\n")
-    assert sorted(cgroup._MemoryV1(str(job)).pids()) == [11, 12, 13]
+    assert sorted(pids_in(str(job))) == [11, 12, 13]
 
 
 def test_added_and_removed_steps_are_seen_by_the_next_reading(tmp_path: Path) -> None:
     job = tmp_path / "job_1"
     write(job, cgroup__procs="1\n")
     write(job / "step_0", cgroup__procs="2\n")
-    processes = CgroupPids(str(job))
-    assert sorted(processes.pids()) == [1, 2]
-    write(job / "step_1", cgroup__procs="3\n")
+    assert sorted(pids_in(str(job))) == [1, 2]
     write(job / "step_1" / "task_0", cgroup__procs="4\n5\n")
-    assert sorted(processes.pids()) == [1, 2, 3, 4, 5]
+    write(job / "step_1", cgroup__procs="3\n")
+    assert sorted(pids_in(str(job))) == [1, 2, 3, 4, 5]
     shutil.rmtree(job / "step_0")
-    write(job / "step_2", cgroup__procs="6\n")
-    assert sorted(processes.pids()) == [1, 3, 4, 5, 6]
-    shutil.rmtree(job / "step_1")
-    assert sorted(processes.pids()) == [1, 6]
+    assert sorted(pids_in(str(job))) == [1, 3, 4, 5]
     shutil.rmtree(job)
     with pytest.raises(OSError, match="job_1"):
-        processes.pids()
-
-
-def test_a_file_is_read_again_each_time_and_may_be_missing(tmp_path: Path) -> None:
-    write(tmp_path, memory__current="1\n")
-    file, none = KernelFile(str(tmp_path), "memory.current"), KernelFile(str(tmp_path), "memory.peak")
-    assert (file.text(), none.text_if_there()) == ("1\n", "")
-    write(tmp_path, memory__current="23\n")
-    assert (file.text(), file.text_if_there(), none.text_if_there()) == ("23\n", "23\n", "")
-    with pytest.raises(FileNotFoundError):
-        none.text()
+        pids_in(str(job))
 
 
 def test_the_sampler_exits_when_less_than_64_mib_are_left() -> None:

@@ -8,12 +8,12 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from in_a_job import environ, started, wait_until
+from in_a_job import environ, started
 
 from evalmon_agent.agent.sampling import host_usage
-from evalmon_agent.agent.sampling.host_usage import Usage
-from evalmon_agent.agent.sampling.processes import TreeUsage, tree
+from evalmon_agent.agent.sampling.host_usage import TreeUsage, Usage
 from evalmon_agent.words.csv_columns import HostColumn
+from faults import wait_until
 
 BUSY = "import time; hoard = b'x' * 2**26; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
 
@@ -25,8 +25,7 @@ def test_the_process_tree_has_children_of_children_and_of_threads() -> None:
         "subprocess.run(['sh', '-c', 'sleep 100; true'])\n"
     )
     with started([sys.executable, "-c", code], environ()) as process:
-        wait_until(lambda: len(tree(process.pid)) == 4)
-        assert tree(process.pid)[0] == process.pid
+        wait_until(lambda: TreeUsage(process.pid).usage().processes == 4)
 
 
 def test_the_cpu_time_of_ended_children_counts() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.agent.sampling.sampler import samples_itself, text_samples_itself
+from evalmon_agent.agent.sampling.sampler import samples_itself
 
 QUERY = b"nvidia-smi --query-gpu=timestamp,utilization.gpu --format=csv -l 30"
 
@@ -17,8 +17,9 @@ QUERY = b"nvidia-smi --query-gpu=timestamp,utilization.gpu --format=csv -l 30"
         b"out=$PWD/gpu_metrics.csv\nwhile :; do " + QUERY + b' >>"$out"; done &\n',
     ],
 )
-def test_nvidia_smi_writing_gpu_metrics_csv_is_recognised(text: bytes) -> None:
-    assert text_samples_itself(text)
+def test_nvidia_smi_writing_gpu_metrics_csv_is_recognised(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "script").write_bytes(text)
+    assert samples_itself(str(tmp_path / "script"))
 
 
 @pytest.mark.parametrize(
@@ -31,8 +32,9 @@ def test_nvidia_smi_writing_gpu_metrics_csv_is_recognised(text: bytes) -> None:
         b"tail -1 gpu_metrics.csv\n  # as nvidia-smi prints it\n",
     ],
 )
-def test_other_uses_of_either_word_are_ignored(text: bytes) -> None:
-    assert not text_samples_itself(text)
+def test_other_uses_of_either_word_are_ignored(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "script").write_bytes(text)
+    assert not samples_itself(str(tmp_path / "script"))
 
 
 def test_an_unreadable_script_counts_as_not_sampling(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from in_a_job import RUN, Experiment, session_of, started, wait_until
+from in_a_job import RUN, Experiment, session_of, started
 from sampled import rows_of, sample_for
 
 import as_root
 from as_root import needs_root
+from faults import wait_until
 from nvml_standin import world as errors
 from nvml_standin.world import World
 
@@ -85,7 +86,7 @@ def test_amd_gpus_are_named_in_the_report(experiment: Experiment, world: World) 
     devices.mkdir()
     said = run_in_namespace(experiment, environment, DEVICES, str(devices))
     assert str(said["no_gpu_file"]).endswith(
-        "nvidia-smi gives nothing either; this node has AMD GPUs (/dev/kfd), which are not sampled: only NVIDIA's are"
+        "NVML Shared Library Not Found; this node has AMD GPUs (/dev/kfd), which are not sampled: only NVIDIA's are"
     )
     assert (said["notes"], said["gpu_rows"]) == ([], 0)
     assert said["host_rows"]

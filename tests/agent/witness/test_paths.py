@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.witness.paths import Paths, translations
+from evalmon_agent.agent.witness.open_files import Paths, translations
 from evalmon_agent.files.mounts import Mount
 
 
@@ -51,7 +51,7 @@ def test_a_path_is_unchanged_with_the_same_mounts(path: str, mounts: list[Mount]
 
 def test_a_path_is_unchanged_in_the_same_namespace() -> None:
     paths = Paths(os.getpid())
-    assert paths.ours("/a/b") == "/a/b"
-    assert paths.ours("file:///a/b%20c") == "/a/b c"
-    assert paths.ours("s3://bucket/a") == "s3://bucket/a"
-    assert paths.ours("a/b") is None
+    assert paths.outside("/a/b") == "/a/b"
+    assert paths.outside("file:///a/b%20c") == "/a/b c"
+    assert paths.outside("s3://bucket/a") == "s3://bucket/a"
+    assert paths.outside("a/b") is None

@@ -5,26 +5,47 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from in_a_job import RUN, Experiment, call, environ, wait_until
-from watched import INSPECT, Job, cgroup_of
+from in_a_job import RUN, Experiment, call, environ
+from watched import INSPECT, Job, cgroup_of, ran, run_in_cgroup
 
 from as_root import needs_root
-from evalmon_agent.agent.witness.board import Board
+from evalmon_agent.agent.shared_memory import SharedMemory
 from evalmon_agent.agent.witness.programs import Process, Program
 from evalmon_agent.agent.witness.witness import Witness
 from evalmon_agent.words.eval_processes import INSPECT as INSPECT_PROGRAM
+from faults import wait_until
 
 FULL = pytest.mark.full
+JOBS_AT_ONCE = 4
 
 
 @pytest.fixture
 def job(experiment: Experiment) -> Iterator[Job]:
     with cgroup_of("123") as cgroup:
         yield Job(experiment, cgroup=cgroup)
+
+
+@pytest.fixture(scope="module")
+def jobs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Job]]]:
+    """The jobs of all tests that are marked `ran`, some at a time: each takes seconds and computes next to nothing."""
+    with ThreadPoolExecutor(JOBS_AT_ONCE) as pool:
+        started = {}
+        for item in request.session.items:
+            mark = item.get_closest_marker("ran")
+            if mark is not None and item.path == request.path:
+                started[item.nodeid] = pool.submit(run_in_cgroup, tmp_path_factory.mktemp("job"), *mark.args)
+        yield started
+
+
+@pytest.fixture
+def done(request: pytest.FixtureRequest, jobs: dict[str, Future[Job]]) -> Job:
+    """The job that ran the script in the mark of the test."""
+    return jobs[request.node.nodeid].result()
 
 
 def logs_of(program: dict[str, Any]) -> list[str]:
@@ -70,72 +91,91 @@ LATER = {
 
 
 @needs_root
-@pytest.mark.parametrize("script", LATER.values(), ids=LATER)
-def test_an_eval_is_recorded_however_it_was_started(job: Job, script: str) -> None:
-    step = job._cgroup.parent / "job_123" / "step_0" / "task_0" if job._cgroup else None
-    [program] = job.programs(script, SECONDS_LONG="2.5", STEP=f"{step}")
-    assert program["kind"] == "inspect-ai"
-    assert logs_of(program) == [f"{job.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=ran(script, SECONDS_LONG="2.5")) for how, script in LATER.items()]
+)
+def test_an_eval_is_recorded_however_it_was_started(done: Job, how: str) -> None:
+    [program] = done.programs()
+    assert program["kind"] == "inspect-ai", how
+    assert logs_of(program) == [f"{done.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
     assert program["ended_at"] is not None
 
 
 @needs_root
-def test_a_late_exec_keeps_the_processs_start_time(job: Job) -> None:
-    before = time.time()
-    [program] = job.programs("bash -c 'sleep 3; exec inspect eval t.py'")
-    assert program["started_at"] > before + 1.5
+@ran("date +%s.%N >before; bash -c 'sleep 3; exec inspect eval t.py'")
+def test_a_late_exec_keeps_the_processs_start_time(done: Job) -> None:
+    [program] = done.programs()
+    assert program["started_at"] > float((done.directory / "before").read_text()) + 1.5
 
 
 @needs_root
-def test_forked_workers_belong_to_their_program_even_after_its_end(job: Job) -> None:
-    [program] = job.programs("inspect eval t.py; sleep 3", FORKS="1")
+@ran("inspect eval t.py; sleep 3", FORKS="1")
+def test_forked_workers_belong_to_their_program_even_after_its_end(done: Job) -> None:
+    [program] = done.programs()
     assert program["processes"] == 4
     assert program["ended_at"] - program["started_at"] > 2.4
 
 
 @needs_root
-def test_ranks_are_one_program_and_equal_commands_are_two(job: Job) -> None:
-    ranks = "for rank in 0 1 2; do RANK=$rank lm_eval --tasks a & done; wait"
-    options = {"AS_LM_EVAL": "1", "SECONDS_LONG": "2.5"}
-    [program] = job.programs(ranks, **options)
+@ran(
+    "for rank in 0 1 2; do RANK=$rank lm_eval --tasks a & done; wait",
+    AS_LM_EVAL="1",
+    SECONDS_LONG="2.5",
+)
+def test_ranks_are_one_program(done: Job) -> None:
+    [program] = done.programs()
     assert (program["processes"], program["options"]) == (3, {"tasks": ["a"]})
 
 
 @needs_root
-def test_equal_commands_without_ranks_are_two_programs(job: Job) -> None:
-    programs = job.programs("lm_eval --tasks a & lm_eval --tasks a & wait", AS_LM_EVAL="1", SECONDS_LONG="2")
-    assert [program["processes"] for program in programs] == [1, 1]
+@ran("lm_eval --tasks a & lm_eval --tasks a & wait", AS_LM_EVAL="1", SECONDS_LONG="2")
+def test_equal_commands_without_ranks_are_two_programs(done: Job) -> None:
+    assert [program["processes"] for program in done.programs()] == [1, 1]
+
+
+NO_EVALS = """
+    mkfifo eval
+    grep inspect eval &
+    cp $(type -p inspect) other.py
+    (exec -a inspect sleep 1.5) &
+    python -c 'import time; time.sleep(1.5)' inspect eval &
+    inspect list tasks &
+    inspect eval --help &
+    TRACE_PID=1 python other.py &
+    sleep 2.5
+    : >eval
+"""
 
 
 @needs_root
-def test_other_programs_are_not_recorded(job: Job) -> None:
-    script = """
-        mkfifo eval
-        grep inspect eval &
-        cp $(type -p inspect) other.py
-        (exec -a inspect sleep 1.5) &
-        python -c 'import time; time.sleep(1.5)' inspect eval &
-        inspect list tasks &
-        inspect eval --help &
-        TRACE_PID=1 python other.py &
-        sleep 2.5
-        : >eval
-    """
-    assert job.programs(script) == []
+@ran(NO_EVALS)
+def test_other_programs_are_not_recorded(done: Job) -> None:
+    assert done.programs() == []
 
 
 @needs_root
-def test_an_eval_that_ends_between_two_checks_is_not_recorded(job: Job) -> None:
+@ran("sleep 1.3; inspect eval t.py; sleep 1", SECONDS_LONG="0.02")
+def test_an_eval_that_ends_between_two_checks_is_not_recorded(done: Job) -> None:
     """Only the end of the process shows that it ran, so nothing is claimed about it."""
-    script = "sleep 1.3; inspect eval t.py; sleep 1"
-    programs = job.programs(script, SECONDS_LONG="0.02")
-    assert len(programs) <= 1
+    assert len(done.programs()) <= 1
 
 
 @needs_root
-def test_a_log_named_after_the_last_check_is_recorded_though_nothing_else_showed_an_eval(job: Job) -> None:
-    script = "sleep 0.5; cp $(type -p inspect) run.py; python run.py; sleep 2"
-    [program] = job.programs(script, FIRST_LOG_AFTER_S="1.7", SECONDS_LONG="0")
+@ran(
+    "sleep 0.5; cp $(type -p inspect) run.py; python run.py; sleep 2",
+    FIRST_LOG_AFTER_S="1.7",
+    SECONDS_LONG="0",
+)
+def test_a_log_named_after_the_last_check_is_recorded_though_nothing_else_showed_an_eval(done: Job) -> None:
+    [program] = done.programs()
+    assert logs_of(program) == [f"{done.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
+
+
+@needs_root
+def test_an_eval_that_a_launcher_becomes_late_is_checked_as_often_as_a_new_one(job: Job) -> None:
+    """Its trace file is open from 1.2 to 2.8 s after the exec, and it is known by its command line before that."""
+    script = "perl -e 'sleep 4; exec @ARGV' inspect eval t.py"
+    [program] = job.programs(script, OPENS_AFTER_S="1.2", SECONDS_LONG="1.6")
     assert logs_of(program) == [f"{job.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
 
 
@@ -151,34 +191,49 @@ def test_recorded_programs_are_reported_before_a_kill(job: Job) -> None:
     assert job.attempt()["programs"] == attempt["programs"]
 
 
+HOLDS_NOTHING = """
+    inspect eval t.py
+    sleep 0.1
+    ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c "$DATA/.*trace-.*(deleted)" >held || true
+"""
+
+
 @needs_root
-def test_the_trace_file_is_closed_at_once(job: Job) -> None:
+@ran(HOLDS_NOTHING)
+def test_the_trace_file_is_closed_at_once(done: Job) -> None:
     """If it stayed open, NFS would keep the directory that a script removes."""
-    script = """
-        inspect eval t.py
-        sleep 0.1
-        ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c 'trace-.*(deleted)' > held || true
-    """
-    [program] = job.programs(script)
+    [program] = done.programs()
     assert len(logs_of(program)) == 2
-    assert (job.directory / "held").read_text() == "0\n"
+    assert (done.directory / "held").read_text() == "0\n"
+
+
+IN_A_MOUNT_NAMESPACE = (
+    "mkdir real mnt; unshare -rm bash -c '{} && cd mnt && mkdir logs && touch logs/$$.eval && "
+    "exec inspect eval t.py --log-dir logs'"
+)
+MOUNTS = {True: "mount --bind real mnt", False: "mount -t tmpfs none mnt"}
 
 
 @needs_root
-@pytest.mark.parametrize("is_same_file_system", [True, False])
-def test_paths_of_a_mount_namespace_are_translated_or_unknown(job: Job, is_same_file_system: bool) -> None:
-    mount = "mount --bind real mnt" if is_same_file_system else "mount -t tmpfs none mnt"
-    script = f"mkdir real mnt; unshare -rm bash -c '{mount} && cd mnt && mkdir logs && touch logs/$$.eval && "
-    [program] = job.programs(script + "exec inspect eval t.py --log-dir logs'", SECONDS_LONG="2.5")
-    known = f"{job.directory}/real" if is_same_file_system else None
+@pytest.mark.parametrize(
+    "is_same_file_system",
+    [
+        pytest.param(is_same, marks=ran(IN_A_MOUNT_NAMESPACE.format(mount), SECONDS_LONG="2.5"))
+        for is_same, mount in MOUNTS.items()
+    ],
+)
+def test_paths_of_a_mount_namespace_are_translated_or_unknown(done: Job, is_same_file_system: bool) -> None:
+    [program] = done.programs()
+    known = f"{done.directory}/real" if is_same_file_system else None
     assert program["cwd"] == known
     assert program["wrote"][0]["path"] == (known and f"{known}/logs/{program['pid']}.eval")
     assert program["wrote"][0]["name"] == f"{program['pid']}.eval"
 
 
 @needs_root
-def test_in_a_pid_namespace_the_processs_own_pid_counts(job: Job) -> None:
-    [program] = job.programs("unshare -rpf --mount-proc inspect eval t.py", SECONDS_LONG="2")
+@ran("unshare -rpf --mount-proc inspect eval t.py", SECONDS_LONG="2")
+def test_in_a_pid_namespace_the_processs_own_pid_counts(done: Job) -> None:
+    [program] = done.programs()
     assert program["is_in_pid_namespace"]
     assert program["wrote"][0]["name"] == "1.eval"
 
@@ -224,7 +279,7 @@ def test_a_real_eval_is_recorded_with_its_log(job: Job, script: str) -> None:
 @needs_root
 @pytest.mark.parametrize("prefix", ["unshare -rpf --mount-proc", "unshare -rm", "setsid -w"])
 def test_a_real_eval_in_a_namespace_is_recorded(job: Job, prefix: str) -> None:
-    [program] = job.programs(f"{prefix} {INSPECT} eval tasks.py@good --display none")
+    [program] = job.run(f"{prefix} {INSPECT} eval tasks.py@good --display none")["programs"]
     [log] = job.directory.rglob("*.eval")
     assert [entry["name"] for entry in program["wrote"]] == [log.name]
 
@@ -232,7 +287,7 @@ def test_a_real_eval_in_a_namespace_is_recorded(job: Job, prefix: str) -> None:
 @FULL
 @needs_root
 def test_a_detached_eval_counts_for_its_launcher(job: Job) -> None:
-    [program] = job.programs(f"{INSPECT} eval tasks.py@good --detach >launched; sleep 5")
+    [program] = job.run(f"{INSPECT} eval tasks.py@good --detach >launched; sleep 5")["programs"]
     [log] = job.directory.rglob("*.eval")
     assert logs_of(program) == [str(log)]
     assert program["processes"] >= 2
@@ -246,13 +301,13 @@ def test_a_killed_sampler_leaves_the_recorded_programs(job: Job) -> None:
         for pid in $(cat /proc/$PPID/task/$PPID/children); do [ $pid = $$ ] || kill -9 $pid; done
         wait
     """
-    [program] = job.programs(script, SECONDS_LONG="4")
+    [program] = job.run(script, SECONDS_LONG="4")["programs"]
     assert program["ended_at"] is None
 
 
 def test_programs_beyond_the_limit_are_counted_once() -> None:
-    board = Board()
-    witness = Witness({}, board, wake_run=lambda: None)
+    shared = SharedMemory()
+    witness = Witness({}, shared, wake_run=lambda: None)
     for pid in range(8):
         process = Process(pid=pid, parent=1, start_ticks=0, started_at=0)
         cwd = "/" + "x" * 50_000
@@ -262,6 +317,6 @@ def test_programs_beyond_the_limit_are_counted_once() -> None:
         witness._programs.append(program)
     for _ in range(2):
         witness._put()
-        report = json.loads(board.get())
+        report = json.loads(shared.get())
         assert [program["pid"] for program in report["programs"]] == [0, 1, 2, 3, 4]
         assert report["witness"]["left_out"] == 3

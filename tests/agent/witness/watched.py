@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import as_root
 from agent.in_a_job import RUN, Experiment
 
@@ -26,6 +28,7 @@ def main():
     if os.environ.get("AS_LM_EVAL"):
         time.sleep(float(os.environ["SECONDS_LONG"]))
         return
+    time.sleep(float(os.environ.get("OPENS_AFTER_S", "0")))
     folder = os.environ["DATA"] + "/traces"
     os.makedirs(folder, exist_ok=True)
     pid = os.environ.get("TRACE_PID") or str(os.getpid())
@@ -80,6 +83,7 @@ class Job:
             DATA=str(experiment.directory / "data"),
             XDG_DATA_HOME=str(experiment.directory / "home"),
             PATH=f"{programs}:{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+            STEP=f"{cgroup}/step_0/task_0",
         )
 
     def run(self, script: str, **more: str) -> dict[str, Any]:
@@ -88,9 +92,9 @@ class Job:
         assert (done.returncode, done.stderr) == (0, ""), done
         return self.attempt()
 
-    def programs(self, script: str, **more: str) -> list[dict[str, Any]]:
+    def programs(self) -> list[dict[str, Any]]:
         """The eval programs in its report."""
-        found: list[dict[str, Any]] = self.run(script, **more)["programs"]
+        found: list[dict[str, Any]] = self.attempt()["programs"]
         return found
 
     def attempt(self) -> dict[str, Any]:
@@ -125,10 +129,23 @@ class Job:
             yield process
 
 
+def ran(script: str, **environment: str) -> pytest.MarkDecorator:
+    """The mark of a test that looks at what is known of this script; those of one file run beside each other."""
+    return pytest.mark.ran.with_args(script, environment)
+
+
+def run_in_cgroup(directory: Path, script: str, environment: dict[str, str]) -> Job:
+    """The job, when it is over."""
+    with cgroup_of("123", directory.name) as cgroup:
+        job = Job(Experiment(directory), cgroup=cgroup)
+        job.run(script, **environment)
+    return job
+
+
 @contextmanager
-def cgroup_of(job_id: str) -> Iterator[Path]:
+def cgroup_of(job_id: str, place: str = "") -> Iterator[Path]:
     """The cgroup of a job with a batch step and an srun step; its remaining processes are killed at the end."""
-    directory = CGROUPS / f"evalmon_tests_{os.getpid()}" / f"job_{job_id}"
+    directory = CGROUPS / f"evalmon_tests_{os.getpid()}{place}" / f"job_{job_id}"
     steps = [directory / step / "task_0" for step in ("step_batch", "step_0")]
     as_root.run("mkdir", "-p", *steps)
     as_root.run("chown", "-R", f"{os.geteuid()}", directory)

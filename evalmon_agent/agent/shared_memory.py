@@ -1,30 +1,30 @@
-"""Hands what the witness knows from the sampler's process to `run`, which finds it even if the sampler is killed.
-
-Memory that both share: two halves that are written in turn, and a first byte that says which one counts.
-"""
+"""Hands bytes from the sampler's process to `run`, which finds them even if the sampler is killed."""
 
 from __future__ import annotations
 
 import mmap
 
-HALF_BYTES = 256 * 1024
 _HEADER_BYTES = 16
 _LENGTH_BYTES = 4
 _REQUEST = 1
 
 
-class Board:
-    """Make it before the fork. One side puts, the other gets."""
+class SharedMemory:
+    """Memory that both share: two halves that are written in turn, and a first byte that says which one counts.
 
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _HEADER_BYTES + 2 * HALF_BYTES)
+    Make it before the fork. One side puts, the other gets.
+    """
+
+    def __init__(self, half_bytes: int = 256 * 1024) -> None:
+        self._half_bytes = half_bytes
+        self._memory = mmap.mmap(-1, _HEADER_BYTES + 2 * half_bytes)
 
     def put(self, data: bytes) -> bool:
         """Replace what is there; False if it is too long for that."""
-        if len(data) > HALF_BYTES - _LENGTH_BYTES:
+        if len(data) > self._half_bytes - _LENGTH_BYTES:
             return False
         half = 1 - self._memory[0]
-        start = _HEADER_BYTES + half * HALF_BYTES
+        start = _HEADER_BYTES + half * self._half_bytes
         content = len(data).to_bytes(_LENGTH_BYTES, "big") + data
         self._memory[start : start + len(content)] = content
         self._memory[0] = half
@@ -32,7 +32,7 @@ class Board:
 
     def get(self) -> bytes:
         """What is there; empty if nothing was put."""
-        start = _HEADER_BYTES + self._memory[0] * HALF_BYTES
+        start = _HEADER_BYTES + self._memory[0] * self._half_bytes
         end = start + _LENGTH_BYTES
         return self._memory[end : end + int.from_bytes(self._memory[start:end], "big")]
 

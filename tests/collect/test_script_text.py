@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.script_text import directories, words_behind
+from evalmon_agent.collect.attempt_files import directories, words_behind
 
 LOG_DIR = re.compile(r"--log-dir[= ]\s*")
 KNOWN = {"SLURM_JOB_ID": "77", "HOME": "/home/me"}

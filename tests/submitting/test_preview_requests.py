@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.slurm.sbatch_options import by_long_name, in_effect
-from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.submission.requested import gpus, longest_s, time_limit_s
+from evalmon_agent.slurm.sinfo import Partition, longest_s
+from evalmon_agent.submitting.preview import gpus, time_limit_s
 
 HOUR = 3600.0
 PARTITIONS = (
@@ -70,9 +70,9 @@ def test_without_its_own_limit_a_job_gets_the_partitions(options: str, expected:
 
 
 def test_the_longest_time_is_that_of_the_most_generous_partition() -> None:
-    given = {name: longest_s({"partition": name}, PARTITIONS) for name in ("short", "main,short", "short,endless", "x")}
+    given = {name: longest_s(name, PARTITIONS) for name in ("short", "main,short", "short,endless", "x")}
     assert given == {"short": HOUR, "main,short": 24 * HOUR, "short,endless": None, "x": None}
-    assert longest_s({}, PARTITIONS) == 24 * HOUR
+    assert longest_s(None, PARTITIONS) == 24 * HOUR
 
 
 def test_options_precede_the_environment_and_that_the_script() -> None:

@@ -1,10 +1,11 @@
-"""Checks the experiment's directory: who may write there, its file system and lock, the clock, and its files."""
+"""Checks an experiment: who may write there, its file system and lock, the clock, its files and notifications."""
 
 from __future__ import annotations
 
 import os
 import stat
 import time
+from importlib.util import find_spec
 
 from evalmon_agent.checks.finding import Finding, ok, problem, warning
 from evalmon_agent.errors import LockUnavailableError, UnsafeDirectoryError, UsageError
@@ -12,16 +13,19 @@ from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import Choice, mount_at, recorded, stranded_holder, would_choose
-from evalmon_agent.experiment.exposure import exposure, refuse_world_writable
+from evalmon_agent.experiment.exposure import exposure, readable_urls, refuse_world_writable
 from evalmon_agent.files.marker import marker_works
 from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.replace import OLD_AFTER_S
+from evalmon_agent.notify.deliver import INSTALL, NOT_INSTALLED, what_to_do
+from evalmon_agent.notify.journal import Journal, targets_of
 from evalmon_agent.settings import Settings
 from evalmon_agent.words.sizes import counted
 
 _AGREE_S = 5.0
 _LOCK = "lock"
+_NOTIFICATIONS = "notifications"
 # Lost updates under a lock that excluded, findings by scripts/verify-filesystem [ran].
 _REMEMBERS_SIZES = frozenset({"fuse.sshfs"})
 
@@ -87,7 +91,7 @@ def check_file_system(experiment: Experiment) -> list[Finding]:
 
 
 def probe_place(experiment: Experiment) -> tuple[str, str]:
-    """Where a temporary file may be made: EXP/evalmon if it is ours, else EXP. Its path, and the one for I/O."""
+    """Where a temporary file may be made: EXP/evalmon if it is this user's, else EXP. Its path, and the one for I/O."""
     has_own = experiment.is_ours and os.path.isdir(experiment.directory) and not os.path.islink(experiment.directory)
     return (experiment.directory, experiment.by_descriptor) if has_own else (experiment.root, experiment.root)
 
@@ -174,7 +178,7 @@ def check_records(experiment: Experiment) -> list[Finding]:
     aside = [name for name in os.listdir(experiment.by_descriptor) if name.startswith("state.json.corrupt-")]
     findings = []
     if torn:
-        line = f"{torn} {_lines(torn)} of {experiment.registry} cannot be read"
+        line = f"{counted(torn, 'line')} of {experiment.registry} cannot be read"
         findings.append(warning("records", line, "a kill during a write leaves such a line; nothing to do"))
     if unread:
         line = f"{len(unread)} in {experiment.jobs} cannot be used: {', '.join(unread[:3])}"
@@ -187,5 +191,23 @@ def check_records(experiment: Experiment) -> list[Finding]:
     return findings or [ok("records", "all can be read")]
 
 
-def _lines(number: int) -> str:
-    return "line" if number == 1 else "lines"
+def check_notifications(experiment: Experiment, settings: Settings) -> list[Finding]:
+    """No findings if no notifications are set up."""
+    targets = targets_of(settings)
+    if not targets:
+        return []
+    findings = []
+    if settings.notify and find_spec("apprise") is None:
+        findings.append(warning(_NOTIFICATIONS, f"{NOT_INSTALLED}; the URLs of notify get nothing", f"run: {INSTALL}"))
+    readable = readable_urls(experiment, settings)
+    if readable is not None:
+        findings.append(warning(_NOTIFICATIONS, *readable))
+    if experiment.is_ours:
+        journal = Journal(experiment).read()
+        for target in targets:
+            why, number = journal.failing([target]).get(target.label), len(journal.waiting(target))
+            if why is not None and number:
+                line = f"{target.label}: {counted(number, 'notification')} not sent yet: {why}"
+                findings.append(warning(_NOTIFICATIONS, line, what_to_do(why)))
+    names = ", ".join(target.label for target in targets)
+    return findings or [ok(_NOTIFICATIONS, f"{names}; to send a test: evalmon notify {experiment.root} --test")]

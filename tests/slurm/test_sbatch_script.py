@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.script import ScriptHead, read_head
+from evalmon_agent.slurm.sbatch import ScriptHead, read_head
 
 
 def options(*lines: str) -> dict[str, str]:
