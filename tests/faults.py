@@ -185,6 +185,16 @@ def wait_until(condition: Callable[[], object], *, within_s: float = 10.0) -> No
         time.sleep(0.005)
 
 
+@contextmanager
+def noted(fault: str) -> Iterator[None]:
+    """Add to a failed check which fault came before it."""
+    try:
+        yield
+    except AssertionError as error:
+        error.add_note(fault)
+        raise
+
+
 def bytes_read() -> int:
     """The bytes that this process has read so far (proc(5): rchar)."""
     return int(Path("/proc/self/io").read_text().split()[1])

@@ -1,4 +1,4 @@
-"""The pages are true to the code: what it has is in them, and what they name is in the code.
+"""Tests that the pages match the code: they list what it has, and it has what they name.
 
 `scripts/docs` writes the tables of files.md and commands.md.
 """

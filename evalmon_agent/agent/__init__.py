@@ -1,1 +1,1 @@
-"""Inside an eval job: standard library, pynvml and psutil only."""
+"""Inside an eval job: standard library and pynvml only."""

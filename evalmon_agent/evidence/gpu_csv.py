@@ -2,7 +2,7 @@
 
 Nothing here raises. A line that is not a whole row is counted and left out: a torn power cell shall never be
 read as 2 W. The format is that of `nvidia-smi --query-gpu=... --format=csv`, also with `nounits` and `noheader`, and,
-under a header that has `timestamp`, with other columns in another order.
+under a header that has `timestamp`, with other columns, order and units.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from evalmon_agent.words.csv_columns import LEADING_COLUMNS, NVIDIA_SMI_COLUMNS, GpuColumn
 
@@ -23,12 +24,18 @@ _HEADER_CELL = re.compile(r"([A-Za-z][\w.]*)(?: ?\[([^\]]{1,20})\])?", re.ASCII)
 _HEADER_START = re.compile(rf"{_STAMP}, ?(?=[A-Za-z])")
 _PATTERNS = {column.header: re.compile(column.cell.pattern, re.ASCII) for column in GpuColumn}
 _TIME = _PATTERNS[_STAMP]
-_UNITS = {header: header.partition(" [")[2].removesuffix("]") for header in OUR_COLUMNS[1:]}
+_CELLS = {header: _PATTERNS[header] for header in OUR_COLUMNS[1:]}
 _BY_NAME = {header.partition(" [")[0]: header for header in OUR_COLUMNS}
 # `[N/A]`, `[Not Supported]`, `[GPU is lost]` and the like, and what nvidia-smi's table prints for them.
 _NO_VALUE = re.compile(r"(?:\[[A-Za-z/ ]{1,40}\]|N/A|ERR!|Unknown Error|Not Supported)(?: ?(?:%|MiB|W))?", re.ASCII)
-# The units that nvidia-smi prints in each cell, unless it is called with `nounits`.
-_PRINTED = frozenset({"%", "MiB", "W"})
+_NUMBER = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(?: ?([A-Za-z%]{1,8}))?", re.ASCII)
+_UNITS = {
+    "%": {"%": 1.0},
+    "MiB": {"B": 2.0**-20, "KiB": 2.0**-10, "MiB": 1.0, "GiB": 2.0**10, "KB": 1e3 / 2**20, "MB": 1e6 / 2**20}
+    | {"kB": 1e3 / 2**20, "GB": 1e9 / 2**20},
+    "W": {"mW": 1e-3, "W": 1.0, "kW": 1e3},
+}
+"""By the unit in which a value is kept, what others are in it."""
 # Local time is at most 14 h away from UTC; a torn `timestamp_unix` is much farther away.
 _MAX_OFFSET_S = 15 * 3600
 _TORN = ""
@@ -155,7 +162,11 @@ def _column(cell: str) -> str:
     """The header that stands for this column here: with the usual unit, unless the file has another."""
     match = _HEADER_CELL.fullmatch(cell)
     usual = _BY_NAME.get(match[1]) if match else None
-    return usual if usual is not None and match is not None and match[2] in {None, _UNITS.get(usual)} else cell
+    return usual if usual is not None and match is not None and match[2] in {None, _unit(usual)} else cell
+
+
+def _unit(header: str) -> str | None:
+    return header.partition(" [")[2].removesuffix("]") or None
 
 
 def _columns_of_tail(pieces: Sequence[str]) -> tuple[str, ...]:
@@ -186,21 +197,47 @@ def _row(cells: Sequence[str], columns: Sequence[str], line: int) -> GpuRow | No
     extras: dict[str, str] = {}
     are_bare = set[bool]()
     for column, cell in zip(columns, cells, strict=True):
-        if column not in _UNITS:
-            extras |= {column: cell} if column and column != _STAMP else {}
-        elif _NO_VALUE.fullmatch(cell):
-            values[column] = None
-        else:
-            unit = _UNITS[column]
-            is_bare = cell[-1:].isdigit()
-            match = _PATTERNS[column].fullmatch(f"{cell} {unit}" if unit in _PRINTED and is_bare else cell)
-            if match is None:
+        usual = _BY_NAME.get(column.partition(" [")[0])
+        if usual in _CELLS:
+            value = _value(cell, column, usual)
+            if value is None:
                 return None
-            values[column] = match[1]
-            are_bare |= {is_bare} if unit in _PRINTED else set()
+            values[usual] = value.text
+            are_bare |= value.are_bare
+        elif column and column != _STAMP:
+            extras[column] = cell
     # With `nounits` no cell has one; a row with both was put together from two.
     row = local_time and len(are_bare) < 2 and _typed(values, extras, local_time, line)
     return row if row and _is_plausible(row) else None
+
+
+class _Value(NamedTuple):
+    """A cell in its column's usual unit, None if it has no value. `are_bare`: whether it lacks a unit that is due."""
+
+    text: str | None
+    are_bare: frozenset[bool] = frozenset()
+
+
+def _value(cell: str, column: str, usual: str) -> _Value | None:
+    """The cell of a column, which may have another unit than the usual one, by its header; None if it is torn."""
+    unit, pattern = _unit(usual), _CELLS[usual]
+    if _NO_VALUE.fullmatch(cell):
+        return _Value(None)
+    if unit not in _UNITS:
+        match = pattern.fullmatch(cell)
+        return None if match is None else _Value(match[1])
+    number = _NUMBER.fullmatch(cell)
+    if number is None:
+        return None
+    is_bare = number[2] is None
+    there = number[2] or _unit(column) or unit
+    if there == unit:
+        match = pattern.fullmatch(f"{number[1]} {unit}" if is_bare else cell)
+        return None if match is None else _Value(match[1], frozenset({is_bare}))
+    factor = _UNITS[unit].get(there)
+    value = None if factor is None else float(number[1]) * factor
+    text = None if value is None else str(round(value) if unit == "MiB" else value)
+    return _Value(text, frozenset({is_bare}))
 
 
 def _typed(values: dict[str, str | None], extras: dict[str, str], local_time: datetime, line: int) -> GpuRow:

@@ -1,6 +1,6 @@
 """Reads JSON that comes in pieces: small texts whole, the objects of a large array one by one. Pure.
 
-Memory: a text of 10 MiB, or an object of 2 Mi characters, with their values.
+Memory: a text of 10 MiB, or an object of 8 Mi characters, with their values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from evalmon_agent.evidence.result import TooLargeError, UnreadableLogError
 
 _WHOLE_AT_MOST_BYTES = 10 * 1024 * 1024
-_OBJECT_AT_MOST_CHARS = 2 * 1024 * 1024
+_OBJECT_AT_MOST_CHARS = 8 * 1024 * 1024
 _OBJECTS_AT_MOST = 300_000
 # A value takes 30 to 150 bytes of memory and at least one of these in the text.
 _VALUES_AT_MOST = 800_000
@@ -71,16 +71,16 @@ def objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     pieces = iter(pieces)
-    text, count, is_begun = "", 0, False
-    for piece in pieces:
-        text += decode(piece)
+    text, count, is_begun, try_at_chars = "", 0, False, 0
+    for piece in chain(pieces, [None]):
+        text += decode(piece or b"", piece is None)
         if not is_begun:
             text = text.lstrip()
-            if not text:
-                continue
-            if text[0] != "[":
+            if text[:1] not in {"", "["}:
                 break
-            is_begun, text = True, text[1:]
+            is_begun, text = text != "", text[1:]
+        if len(text) < try_at_chars and piece is not None:
+            continue
         at = 0
         for value, end in _whole_values(text):
             if not isinstance(value, dict) or count == _OBJECTS_AT_MOST:
@@ -88,6 +88,7 @@ def objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             yield value
             count, at = count + 1, end
         text = text[at:]
+        try_at_chars = 0 if at else 2 * len(text)  # a large object is not tried at each piece of it
         if _BETWEEN.sub("", text, count=1).startswith("]"):
             for _ in pieces:
                 pass  # whoever gives them may find at their end that they are damaged

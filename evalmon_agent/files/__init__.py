@@ -1,1 +1,1 @@
-"""File system access: one file for each danger (replace, append, lock)."""
+"""Reads and writes files safely: replaces, appends, locks, and checks owners and links."""

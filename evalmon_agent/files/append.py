@@ -1,4 +1,4 @@
-"""Appends text to a file, all or nothing, and completes what a kill cut off.
+"""Appends text to a file completely or not at all, and completes what a kill cut off.
 
 Call these under the lock. UsageError unless the file is a plain file of this user (`private`).
 """
@@ -28,8 +28,8 @@ def size_of(path: str) -> int:
 def append_line(path: str, line: bytes, *, mode: int = 0o600) -> None:
     """Append `line` (with its newline) and make it durable; a torn line before it gets its newline first.
 
-    Promises: after a return the line is on disk; after an OSError the file has the length it had before; a kill
-    leaves at most a torn last line, which readers skip.
+    After a return the line is on disk; after an OSError the file has its earlier length; a kill leaves at most a torn
+    last line, which readers skip.
     """
     fd, created = open_to_grow(path, mode=mode)
     try:
@@ -45,16 +45,16 @@ def append_line(path: str, line: bytes, *, mode: int = 0o600) -> None:
 def complete(path: str, offset: int, data: bytes, *, mode: int = 0o600) -> bool:
     """Make the file hold `data` from `offset` on, writing only what is missing; True if anything was.
 
-    What a killed writer left of `data` is recognised and finished. If the file was cut or replaced since, so that
-    `offset` lies beyond its end or other text stands there, `data` goes to its end. Promises: after a return it is
-    on disk; after an OSError the file is as it was.
+    A part of `data` that a killed writer left is completed. If the file was cut or replaced since, so that `offset` is
+    beyond its end or other text is there, `data` goes to its end. After a return it is on disk; after an OSError the
+    file is unchanged.
     """
     fd, created = open_to_grow(path, mode=mode)
     try:
         end = os.fstat(fd).st_size
-        there = os.pread(fd, len(data), offset) if offset <= end else None
-        if there is not None and data.startswith(there):
-            missing, at = data[len(there) :], offset + len(there)
+        written = os.pread(fd, len(data), offset) if offset <= end else None
+        if written is not None and data.startswith(written):
+            missing, at = data[len(written) :], offset + len(written)
         else:
             missing, at = data, end
         _write_at(fd, at, missing)
@@ -68,7 +68,7 @@ def complete(path: str, offset: int, data: bytes, *, mode: int = 0o600) -> bool:
 def cut_torn(path: str, *, end_of_block: bytes = b"\n\n", mode: int = 0o600) -> None:
     """Cut what a kill left of a block at the end of the log.
 
-    Only text that begins like a block is cut; other text gets the blank line that it lacks.
+    Only text that begins like a block is cut; other text gets its missing blank line.
     """
     if not os.path.lexists(path):
         return
@@ -96,7 +96,7 @@ def _begins_a_block(text: bytes) -> bool:
 
 
 def _write_at(fd: int, at: int, data: bytes) -> None:
-    """Write all of `data` to disk, or cut the file back to where it was (a full disk writes a part)."""
+    """Write all of `data` to disk, or cut the file to its earlier length (a full disk writes only a part)."""
     try:
         done = 0
         while done < len(data):

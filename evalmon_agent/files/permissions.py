@@ -18,9 +18,9 @@ def is_trusted(uid: int) -> bool:
 
 
 def writers(path: str, status: os.stat_result) -> str | None:
-    """Who else can write the file, and the chmod to run; None if nobody else can.
+    """Who else can write the file, and the chmod to run; None if no other user can.
 
-    A group of one's own (Debian, Fedora: every user has one, and files are made writable for it) is nobody else.
+    A group whose only member is the file's owner (as every user has on Debian and Fedora) does not count.
     """
     if status.st_mode & stat.S_IWOTH:
         return f"anybody can write it; run: chmod o-w {shlex.quote(path)}"
@@ -31,9 +31,9 @@ def writers(path: str, status: os.stat_result) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """A directory in which somebody else can rename and replace this user's files.
+    """A directory in which another user can rename and replace this user's files.
 
-    `whom`: who that is, in words; `advice`: what prevents it.
+    `whom`: those users, in words; `advice`: what prevents it.
     """
 
     path: str
@@ -43,9 +43,10 @@ class Exposed:
 
 
 def exposed(directory: str) -> Iterator[Exposed]:
-    """Those of the directory and its parents, nearest first, in which others can rename and replace files.
+    """Yields the directory and its parents, nearest first, in which others can rename and replace files.
 
-    Only in a directory with the sticky bit that needs to be one's own. `directory`: absolute, without links.
+    One that others can write is safe with the sticky bit, if it belongs to this user or root. `directory`: absolute,
+    without links.
     """
     while True:
         try:
@@ -73,7 +74,7 @@ def _exposed(path: str, status: os.stat_result) -> Exposed | None:
 
 
 def user_name(uid: int) -> str:
-    """The user's name, or the number if there is none."""
+    """The user's name, or the number if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

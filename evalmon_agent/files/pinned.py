@@ -1,8 +1,8 @@
 """Opens a directory once; all access then goes through its descriptor, wherever its path leads later.
 
-Whoever can write the directory above can rename it at any time, and put another one, or a link, in its place. Paths
-for I/O therefore begin with `/proc/self/fd/N`, which always is what was opened. They mean nothing to another process:
-people and programs get the directory's own path (`shown`).
+A user who can write to the directory above can rename it at any time, and put another one, or a link, in its place.
+Paths for I/O therefore begin with `/proc/self/fd/N`, which always is the opened directory. They mean nothing to another
+process: people and programs get the directory's own path (`shown`).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _paths: dict[str, str] = {}
 class Pinned:
     """An open directory, and its owner at that time.
 
-    `path`: what people are shown; `io`: what it is called in this process; `owner`: a uid.
+    `path`: for people; `io`: its path in this process; `owner`: a uid.
     """
 
     def __init__(self, path: str, *, below: Pinned | None = None, only_to_search: bool = False) -> None:
         """Open it; by its last name, if it lies `below` an open one.
 
-        `only_to_search`: nothing is read of it itself, so whether that is allowed does not matter.
+        `only_to_search`: its own listing is not read, so read permission is not needed.
 
         Raises:
             NotADirectoryError: it is something else, such as a link.
-            OSError: it is not there, or may not be read.
+            OSError: it does not exist, or may not be read.
         """
         self.path = path
         flags = _FLAGS | (os.O_PATH if only_to_search else os.O_RDONLY)
@@ -77,7 +77,7 @@ class Pinned:
 
 
 def nowhere(path: str) -> str:
-    """An I/O path for a directory that does not exist; it leads nowhere even if somebody creates one at `path`."""
+    """An I/O path for a directory that does not exist; it leads nowhere even if a directory is created at `path`."""
     return f"{_DESCRIPTORS}-1{path}"
 
 

@@ -26,7 +26,7 @@ _NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV})
 # Not TMPDIR, which may lie in a project's directory that its group can write.
 _PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - each is looked at first
 
-# A file that was replaced from another host while it was opened: a later try finds the new one within a second.
+# A file was replaced from another host while it was opened: a later try finds the new one within a second.
 _STALE_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
@@ -49,8 +49,8 @@ def read_tail(path: str, offset: int, *, max_bytes: int) -> Tail | None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UsageError: it is not a plain file of the one whose directory this is.
-        OSError: the file system says so.
+        UsageError: it is not a plain file of the directory's owner.
+        OSError: it cannot be opened or read.
     """
     for pause_s in _STALE_PAUSES_S:
         try:
@@ -79,7 +79,7 @@ def open_to_grow(path: str, *, mode: int) -> tuple[int, bool]:
 
     Raises:
         UsageError: it is not a plain file of this user, or has a second name.
-        OSError: the file system says so.
+        OSError: it cannot be opened or read.
     """
     created = False
     try:
@@ -125,8 +125,8 @@ def private_file(directory: str, name: str, content: bytes) -> Iterator[str]:
     """The path of a temporary file with this content, `.../directory/name`, which only this user can read.
 
     Raises:
-        UnsafeDirectoryError: in every place for temporary files others can rename this user's files.
-        OSError: it cannot be written in any of the others (`filename` is the last of them).
+        UnsafeDirectoryError: in every place for temporary files, other users can rename this user's files.
+        OSError: it cannot be written in any safe place (`filename` is the last of them).
     """
     place = _written(directory, name, content)
     try:

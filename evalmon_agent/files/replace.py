@@ -27,11 +27,10 @@ def replace_atomically(
 ) -> None:
     """Make `data` the content of `path`, on disk, with exactly this mode.
 
-    * Whoever opens `path` at any time, also after a crash of the machine, reads all of the old or all of
-    the new.
+    * A reader of `path` at any time, also after a crash of the machine, gets all of the old or all of the new content.
     * A symbolic or hard link at `path` is replaced; its target is not touched.
-    * The temporary file lies beside it (`.{name}.{random}.tmp`), is made with O_EXCL, and is gone afterwards,
-      unless the process was killed in between.
+    * The temporary file lies beside it (`.{name}.{random}.tmp`), is created with O_EXCL, and is removed unless
+      the process was killed in between.
 
     Args:
         path: the file; relative to `dir_fd` if that is given, and then a bare name.
@@ -108,7 +107,7 @@ def write_beside(
     """Write `data` into a new temporary file beside `path`, and return its name; `is_synced`: it is on disk, too.
 
     Raises:
-        OSError: there is no such file.
+        OSError: the file could not be written.
     """
     temporary = temporary_name(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -154,9 +153,8 @@ def sync_directory(directory: str, *, dir_fd: int | None = None) -> None:
 def sweep(directory: str, *, older_than_s: float = OLD_AFTER_S) -> int:
     """Remove the old temporary files in `directory`, and return how many there were.
 
-    Call it under the lock, for directories that are ours alone. Promises: removes only what bears the name that
-    `replace_atomically` gives: files, and links (not what they lead to); what else is there, or cannot be removed,
-    stays, and is no error.
+    Call it under the lock, for directories that only evalmon uses. It removes only files and links (not their targets)
+    with names that `replace_atomically` gives. Everything else, and what cannot be removed, stays without an error.
     """
     removed = 0
     with contextlib.suppress(OSError), os.scandir(directory) as listing:

@@ -1,12 +1,11 @@
 """Opens and reads the files of one user, without following a symbolic link of another.
 
-Where others can write to a directory they can put a link in place of what was there. A link is followed only if it
-belongs to the user whose files these are, or to root, wherever it stands in the path. Standard library only: the
-agent opens its files in this way, too.
+Users who can write to a directory can replace a file there by a link. A link is followed only if it belongs to the
+files' owner or to root, wherever it is in the path. Standard library only: the agent opens its files in this way, too.
 
-Promises: each component is opened by the descriptor of the one before, so what was checked is what is used; at most
-40 links are followed, as by the kernel; never waits for a FIFO or a device; a file is opened once, and what is asked
-of it is asked of that descriptor.
+Each component is opened by the descriptor of the one before, so what was checked is what is used. At most 40 links are
+followed, as by the kernel. Opening never waits for a FIFO or a device. A file is opened once, and its status and
+content are read by that descriptor.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _LINK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _LISTING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# What follows is the number of a descriptor of this process: the link of that name leads to just what is open.
+# Followed by the number of a descriptor of this process: that link leads to exactly what is open.
 _OPEN = "/proc/self/fd/"
 
 # How open(2) refuses a link under O_NOFOLLOW, without and with O_DIRECTORY.
@@ -47,11 +46,11 @@ class ForeignError(PermissionError):
 def open_file(path: str | os.PathLike[str], *, owner: int) -> int:
     """A descriptor to read a regular file of the owner or root.
 
-    A file with several names counts under each of them: whoever can make one can also move the file there.
+    A file with several names counts under each of them: a user who can make one can also move the file there.
 
     Raises:
-        ForeignError: the file, or a link on the way, belongs to somebody else.
-        OSError: there is none, or it may not be read; EINVAL if it is something else than a regular file.
+        ForeignError: the file, or a link on the way, belongs to another user.
+        OSError: it does not exist or may not be read; EINVAL if it is not a regular file.
     """
     path = os.fspath(path)
     descriptor = _open(path, _FILE, owner=owner)
@@ -71,8 +70,8 @@ def open_listing(path: str | os.PathLike[str], *, owner: int) -> int:
     """A descriptor to list a directory, whoever owns it.
 
     Raises:
-        ForeignError: a link on the way belongs to somebody else.
-        OSError: it is not there, is no directory, or may not be read.
+        ForeignError: a link on the way belongs to another user.
+        OSError: it does not exist, is not a directory, or may not be read.
     """
     return _open(os.fspath(path), _LISTING, owner=owner)
 
@@ -81,8 +80,8 @@ def open_directory(path: str | os.PathLike[str], *, owner: int, is_made: bool = 
     """A descriptor (O_PATH) to use as `dir_fd`. `is_made`: missing directories are made, as by os.makedirs.
 
     Raises:
-        ForeignError: a link on the way belongs to somebody else.
-        OSError: it is no directory, or cannot be made.
+        ForeignError: a link on the way belongs to another user.
+        OSError: it is not a directory, or cannot be created.
     """
     return _open(os.fspath(path), _STEP, owner=owner, is_made=is_made)
 
@@ -150,7 +149,7 @@ def _step(name: str, flags: int, *, dir_fd: int, is_made: bool) -> int:
 
 
 def _target(name: str, error: OSError, *, dir_fd: int, owner: int, where: str, path: str) -> str:
-    """Where the link leads that could not be opened as something else; the error where it is no link."""
+    """The target of a link that could not be opened as a directory or file; the error if it is not a link."""
     refusal = OSError(error.errno, error.strerror, path)
     if error.errno not in _PERHAPS_A_LINK:
         raise refusal from None
@@ -173,7 +172,7 @@ def read_at(descriptor: int, offset: int, count_bytes: int) -> bytes:
     """`count_bytes` from `offset` on, fewer at the end of the file.
 
     Raises:
-        OSError: the file system says so.
+        OSError: it cannot be read.
     """
     chunks: list[bytes] = []
     while count_bytes > 0 and (chunk := os.pread(descriptor, min(count_bytes, _CHUNK_BYTES), offset)):
@@ -207,7 +206,7 @@ class OwnedFiles:
         """The descriptor of a regular file of the owner's and its size in bytes.
 
         Raises:
-            OSError: there is none, it is not the owner's (ForeignError), or it may not be read.
+            OSError: it does not exist, is not the owner's (ForeignError), or may not be read.
         """
         with self._remembering():
             descriptor = open_file(path, owner=self.owner)
@@ -221,7 +220,7 @@ class OwnedFiles:
         """The entries of a directory, whose `path` is the bare name; of a foreign link none.
 
         Raises:
-            OSError: it is not there, a foreign link leads to it (ForeignError), or it may not be read.
+            OSError: it does not exist, a foreign link leads to it (ForeignError), or it may not be read.
         """
         with self._remembering():
             descriptor = open_listing(directory, owner=self.owner)
@@ -234,7 +233,7 @@ class OwnedFiles:
     def read_tail(self, path: str | os.PathLike[str], *, limit_bytes: int = 65536) -> bytes | None:
         """The last `limit_bytes` of a file, less if it is shorter; None if it cannot be read.
 
-        Unless the file begins within the limit, its first line is cut off somewhere.
+        If the file is longer than the limit, the first line is incomplete.
         """
         try:
             with self.open(path) as (descriptor, size_bytes):

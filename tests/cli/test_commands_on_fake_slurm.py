@@ -25,15 +25,8 @@ def exp(tmp_path: Path) -> Exp:
     found = Exp(tmp_path)
     (found.root / "evalmon.yaml").write_text('{"poll_interval": 1}')
     for name in ("a", "b", "c"):
-        script(found, name)
+        found.write_script(name)
     return found
-
-
-def script(exp: Exp, name: str) -> Path:
-    path = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(HEADER + "true\n")
-    return path
 
 
 def evalmon(exp: Exp, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -76,7 +69,7 @@ class TestSubmit:
 
     def test_an_output_path_that_slurm_cannot_write_causes_a_warning_only(self, exp: Exp) -> None:
         exp.slurm.answer("version", "slurm-wlm 22.05.8\n")
-        path = script(exp, "a")
+        path = exp.write_script("a")
         path.write_text("#!/bin/sh\n#SBATCH --output=logs/%j.out\ntrue\n")
         told = (
             f"{path}: the output goes to {path.parent}/logs (No such file or directory), so Slurm cannot start the job"
@@ -161,7 +154,7 @@ class TestSubmit:
         assert "x\\nevalmon: forged" in done.stderr
 
     def test_a_name_that_is_not_utf8_is_refused_before_anything_is_created(self, exp: Exp) -> None:
-        script(exp, "ok").with_name(os.fsdecode(b"t\xff_epoch0.slurm")).write_text(HEADER)
+        exp.write_script("ok").with_name(os.fsdecode(b"t\xff_epoch0.slurm")).write_text(HEADER)
         outside = exp.root.parent / "outside.slurm"
         outside.write_bytes(b"#!/bin/sh\n#SBATCH --job-name=\xff\n")
         for words in ((".",), (".", str(outside))):
@@ -175,7 +168,7 @@ class TestSubmit:
         exp.ours.mkdir()
         exp.ours.chmod(0o777)
         exp.slurm.remove("sbatch")
-        twice = script(exp, "a").with_name("a_epoch0") / "cell.slurm"
+        twice = exp.write_script("a").with_name("a_epoch0") / "cell.slurm"
         twice.parent.mkdir()
         twice.write_text(HEADER)
         assert "are both named r1/a/epoch0" in evalmon(exp, "submit", ".").stderr

@@ -1,4 +1,4 @@
-"""What `status` and `report` show in a terminal and what summary.md says, word for word, for studies of each size.
+"""Tests the exact text of `status` and `report` in a terminal, and of summary.md, for experiments of each size.
 
 After a change that is meant: EVALMON_WRITE_GOLDEN=1, then read the diff as a user would.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,14 @@ def exp(tmp_path: Path) -> Exp:
 
 
 def interrupted(exp: Exp, *words: str, when: object, times: int = 1) -> str:
-    """The output after Ctrl-C, which is sent once `when` returns True."""
+    """The output after Ctrl-C, sent once `when` returns True; a program that waits continues then."""
     terminal = Terminal(words, env=exp.slurm.environ, cwd=exp.root)
     assert terminal.shows(when), terminal.text  # type: ignore[arg-type]
     for _ in range(times):
-        time.sleep(0.3)  # a question is shown before its answer is read
+        time.sleep(0.3 if times == 1 else 1.5)  # a question is shown before its answer is read
         terminal.press_ctrl_c()
+    time.sleep(0.3)
+    (exp.slurm.directory / "go").touch()
     assert terminal.end() == 130, terminal.text
     assert "Traceback" not in terminal.text
     assert terminal.text.rfind(SHOW_CURSOR) >= terminal.text.rfind(HIDE_CURSOR)  # of a progress bar
@@ -43,6 +46,17 @@ def interrupted(exp: Exp, *words: str, when: object, times: int = 1) -> str:
     assert len(said) == 1
     assert terminal.lines[-1] == said[0]
     return said[0].removeprefix("evalmon: interrupted: ")
+
+
+def waits_at(exp: Exp, script: str) -> Callable[[], bool]:
+    """sbatch waits with this script; returns whether it does."""
+
+    def calls() -> int:
+        return sum(script in call for call in exp.slurm.calls("sbatch"))
+
+    exp.slurm.before("sbatch", f'case "$*" in *{script}*) while [ ! -e "$dir/go" ]; do sleep 0.1; done ;; esac\n')
+    before = calls()
+    return lambda: calls() > before
 
 
 def run(exp: Exp, *words: str) -> tuple[int, str]:
@@ -81,10 +95,9 @@ def test_an_interrupted_submit_says_how_many_are_submitted_and_the_next_submits_
     exp: Exp, after: int, settings: str
 ) -> None:
     (exp.root / "evalmon.yaml").write_text(settings)
-    exp.slurm.before("sbatch", "sleep 0.3\n")
-    said = interrupted(exp, "submit", ".", when=lambda: len(submitted(exp)) > after)
-    count = evals(exp).total()
-    assert 1 < count < COUNT
+    said = interrupted(exp, "submit", ".", when=waits_at(exp, f"t{after:02}_"))
+    count = after + 1  # the one in sbatch is put on record first
+    assert evals(exp).total() == count
     waits = f", {COUNT - count} wait to be submitted" if settings else ""
     assert said == f"{count} of {COUNT} evals submitted{waits}; run the same command again to submit the rest"
     exp.slurm.mend("sbatch")
@@ -95,10 +108,7 @@ def test_an_interrupted_submit_says_how_many_are_submitted_and_the_next_submits_
 
 
 def test_after_the_last_eval_the_monitor_jobs_are_named(exp: Exp) -> None:
-    exp.slurm.before("sbatch", 'case "$*" in *evalmon-completion*) sleep 2 ;; esac\n')
-    said = interrupted(
-        exp, "submit", ".", when=lambda: any("evalmon-completion" in call for call in exp.slurm.calls("sbatch"))
-    )
+    said = interrupted(exp, "submit", ".", when=waits_at(exp, "evalmon-completion"))
     assert said == f"{COUNT} evals submitted; run the same command again for the monitor jobs"
     exp.slurm.mend("sbatch")
     assert run(exp, "submit", ".")[0] == 0
@@ -122,9 +132,9 @@ def test_a_second_ctrl_c_ends_a_hanging_sbatch_and_that_eval_is_found_again(exp:
 
 def test_an_interrupted_retry_says_so_and_the_next_one_resubmits_the_others(tmp_path: Path) -> None:
     exp = failed(tmp_path, **{f"t{number:02}": "FAILED" for number in range(COUNT)})
-    exp.slurm.before("sbatch", "sleep 0.3\n")
-    said = interrupted(exp, "retry", ".", when=lambda: evals(exp).total() > 3)
+    said = interrupted(exp, "retry", ".", when=waits_at(exp, "t04_"))
     count = evals(exp).total()
+    assert count == 5
     assert said == f"{count} of {COUNT} evals submitted; run the same command again to submit the rest"
     exp.slurm.mend("sbatch")
     status, text = run(exp, "retry", ".")

@@ -229,14 +229,23 @@ def test_words_for_a_missing_value_are_unknown(cell: str) -> None:
             assert (row.utilization_pct, row.power_w, row.memory_used_mib) == (None, 180.4, 3984)
 
 
-def test_a_header_without_units_means_the_usual_ones_and_other_units_give_no_value() -> None:
-    for header, expected in (
-        ("memory.used, power.draw", (3584, 180.4)),
-        ("memory.used [GB], power.draw [mW]", (None,) * 2),
-    ):
-        [row] = parse(f"timestamp, {header}\n{STAMP}, 3584, 180.40\n").rows
-        assert (row.memory_used_mib, row.power_w) == expected
-    assert parse(f"timestamp, memory.used [MiB], power.draw [W]\n{STAMP}, 3584 pages, 180 hp\n").rows == ()
+@pytest.mark.parametrize(
+    ("header", "cells", "expected"),
+    [
+        ("memory.used [MiB], power.draw [W]", "3.5 GiB, 180400 mW", (3584, 180.4)),
+        ("memory.used [GiB], power.draw [mW]", "3.5, 180400", (3584, 180.4)),
+        ("memory.used [B], power.draw [kW]", "3758096384 B, 0.1804 kW", (3584, 180.4)),
+        ("memory.used, power.draw", "3584, 180.40", (3584, 180.4)),
+        ("memory.used [GB], power.draw [W]", "4.194304 GB, 180.40 W", (4000, 180.4)),
+        ("memory.used [pages], power.draw [hp]", "3584, 180.4", (None, None)),
+        ("memory.used [MiB], power.draw [W]", "3584 pages, 180 hp", (None, None)),
+    ],
+)
+def test_other_units_are_converted_and_unknown_ones_give_no_value(
+    header: str, cells: str, expected: tuple[float | None, float | None]
+) -> None:
+    [row] = parse(f"timestamp, {header}\n{STAMP}, {cells}\n").rows
+    assert expected == (row.memory_used_mib, pytest.approx(row.power_w) if row.power_w else row.power_w)
 
 
 @pytest.mark.survives("F12")

@@ -1,4 +1,4 @@
-"""Text is appended whole or not at all; what a kill left behind is completed or cut, never doubled."""
+"""Tests that text is appended completely or not at all, and that a kill's rest is completed or cut, never doubled."""
 
 from __future__ import annotations
 

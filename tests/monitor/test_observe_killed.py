@@ -104,31 +104,23 @@ def settles(exp: Exp, expected: list[str]) -> None:
     assert len(told(exp)) == len(expected)
 
 
-def every(points: list[Point], step: int) -> list[Point]:
-    return points[::step]
-
-
 def kill_everywhere(directory: Path, kind: str, *, step: int) -> int:
     runs = Runs(directory, kind)
-    chosen = every(runs.points, step)
+    chosen = runs.points[::step]
     for point, exp in runs.killed(chosen):
-        try:
+        with faults.noted(f"killed at {point}"):
             settles(exp, runs.expected)
-        except AssertionError as error:
-            raise AssertionError(f"killed at {point}: {error}") from error
     return len(chosen)
 
 
 def refuse_everywhere(directory: Path, kind: str, error: str, *, step: int) -> int:
     runs = Runs(directory, kind)
-    chosen = every([point for point in runs.points if point[0] in WRITES], step)
+    chosen = [point for point in runs.points if point[0] in WRITES][::step]
     for point in chosen:
         exp = runs.new()
         faults.refused_at(exp.observe_to_the_end, point, error)
-        try:
+        with faults.noted(f"{error} at {point}"):
             settles(exp, runs.expected)
-        except AssertionError as trouble:
-            raise AssertionError(f"{error} at {point}: {trouble}") from trouble
         runs.drop(exp)
     return len(chosen)
 
@@ -165,7 +157,7 @@ def test_a_kill_of_the_first_observer_of_an_experiment_is_survived(tmp_path: Pat
     first.slurm.show([ended("11")])
     points = faults.points(first.observe_to_the_end, tmp_path / "trace")
     expected = first.news()
-    for number, point in enumerate(every(points, 16)):
+    for number, point in enumerate(points[::16]):
         exp = Exp(tmp_path / str(number))
         exp.register(r1_a="11")
         exp.slurm.show([ended("11")])

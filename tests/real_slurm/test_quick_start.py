@@ -57,7 +57,8 @@ def test_the_quick_start_of_the_readme_leads_to_a_summary(cluster: Cluster, tmp_
 
 def check_summary(home: Path, printed: str) -> None:
     assert "submitted r8/hello/epoch0" in printed
-    assert printed.count("The eval succeeded") == 2  # status and report
+    assert "The eval succeeded\nMonitoring is complete\n" in printed  # status
+    assert "# Evaluation summary (complete)\n\n**The eval succeeded**\n" in printed  # report
     ours = home / "study" / "evalmon"
     wait_for((ours / "report.html").exists, 60, (ours / "monitor.log").read_text)
     summary = json.loads((ours / "summary.json").read_text())

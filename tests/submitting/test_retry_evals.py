@@ -440,10 +440,8 @@ def kill_everywhere(directory: Path, *, step: int) -> int:
     for point in points:
         restored()
         faults.killed_at(lambda: retried(exp), point)
-        try:
+        with faults.noted(f"killed at {point}"):
             settles(exp)
-        except AssertionError as error:
-            raise AssertionError(f"killed at {point}: {error}") from error
     return len(points)
 
 

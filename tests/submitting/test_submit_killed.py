@@ -30,9 +30,7 @@ IN_FLIGHT = 0.1
 def new(directory: Path) -> Exp:
     exp = Exp(directory)
     for name in SCRIPTS:
-        script = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
-        script.parent.mkdir(parents=True, exist_ok=True)
-        script.write_text("#!/bin/sh\n#SBATCH --time=5\ntrue\n")
+        exp.write_script(name)
     return exp
 
 
@@ -81,10 +79,8 @@ def kill_everywhere(directory: Path, *, step: int) -> int:
     for number, point in enumerate(chosen):
         exp = new(directory / str(number))
         faults.killed_at(lambda exp=exp: submitted(exp), point)  # type: ignore[misc]
-        try:
+        with faults.noted(f"killed at {point}"):
             settles(exp)
-        except AssertionError as error:
-            raise AssertionError(f"killed at {point}: {error}") from error
         shutil.rmtree(directory / str(number))
     return len(chosen)
 

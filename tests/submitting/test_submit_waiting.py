@@ -43,9 +43,7 @@ TWO = Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=2)
 def new(directory: Path, *names: str, head: str = "") -> Exp:
     exp = Exp(directory)
     for name in names or ("a", "b", "c", "d", "e"):
-        script = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
-        script.parent.mkdir(parents=True, exist_ok=True)
-        script.write_text(f"#!/bin/sh\n#SBATCH --time=5\n{head}true\n")
+        exp.write_script(name, head)
     return exp
 
 
@@ -352,10 +350,8 @@ def kill_everywhere(directory: Path, *, step: int) -> int:
     for number, point in enumerate(points):
         exp = prepared(directory / str(number))
         faults.killed_at(lambda exp=exp: in_job(exp).run(), point)  # type: ignore[misc]
-        try:
+        with faults.noted(f"killed at {point}"):
             settles(exp)
-        except AssertionError as error:
-            raise AssertionError(f"killed at {point}: {error}") from error
     return len(points)
 
 

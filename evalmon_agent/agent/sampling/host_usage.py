@@ -8,11 +8,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from evalmon_agent.files.proc import read
+from evalmon_agent.files.proc import read, stat_fields
 from evalmon_agent.words.csv_columns import HostColumn
 
 _MIB = 1024 * 1024
 _PROCESSES_AT_MOST = 1000
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+# Places behind the name in /proc/PID/stat (proc(5)): user and system time, own and of ended children; resident pages.
+_TIMES = slice(11, 15)
+_RESIDENT = 21
 
 
 @dataclass(slots=True)
@@ -44,32 +50,26 @@ class TreeUsage:
     def usage(self) -> Usage:
         """Now; a page that processes share counts for each. CPU time includes that of children that have ended.
 
-        Daemons, whose parent is init, are not found.
+        Not by psutil, which takes 5 ms a tick where this takes 0.2 [ran].
 
         Raises:
             OSError: the tree is gone.
         """
-        import psutil  # noqa: PLC0415 (10 ms and 2 MiB, only here)
-
-        try:
-            root = psutil.Process(self._root)
-            processes = [root, *root.children(recursive=True)]
-        except psutil.Error as error:
-            raise ProcessLookupError(f"{error}") from error
+        pids = tree(self._root)
         memory_bytes, cpu_s = 0, 0.0
-        for process in processes:
-            with suppress(psutil.Error):  # it has ended meanwhile
-                times = process.cpu_times()
-                memory_bytes += process.memory_info().rss
-                cpu_s += times.user + times.system + times.children_user + times.children_system
+        for pid in pids:
+            with suppress(OSError):  # it has ended meanwhile
+                fields = stat_fields(pid)
+                memory_bytes += int(fields[_RESIDENT]) * _PAGE_BYTES
+                cpu_s += sum(map(int, fields[_TIMES])) / _TICKS_PER_S
         self._peak_bytes = max(self._peak_bytes, memory_bytes)
-        read_bytes, written_bytes = io_of(process.pid for process in processes)
+        read_bytes, written_bytes = io_of(pids)
         return Usage(
             cpu_s=cpu_s,
             cpu_limit_cores=float(len(os.sched_getaffinity(0))),
             memory_bytes=memory_bytes,
             memory_peak_bytes=self._peak_bytes,
-            processes=len(processes),
+            processes=len(pids),
             read_bytes=read_bytes,
             written_bytes=written_bytes,
         )
@@ -77,6 +77,27 @@ class TreeUsage:
     def headroom_bytes(self) -> int | None:
         """No limit is known."""
         return None
+
+
+def tree(root: int) -> list[int]:
+    """`root` and all its living descendants; daemons, whose parent is init, are not found.
+
+    Raises:
+        OSError: `root` is gone.
+    """
+    pids: list[int] = []
+    waiting = [root]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                waiting += map(int, read(pid, f"task/{thread}/children").split())
+        except OSError:
+            if pid == root:
+                raise
+            continue
+        pids.append(pid)
+    return pids
 
 
 def io_of(pids: Iterable[int]) -> tuple[int | None, int | None]:

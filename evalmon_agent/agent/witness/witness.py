@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from evalmon_agent.agent.shared_memory import SharedMemory
-from evalmon_agent.files.proc import stat_fields
+from evalmon_agent.files.proc import read, stat_fields
 from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from . import command_line
@@ -45,7 +45,7 @@ _NEVER = float("inf")
 # soon.
 _AN_EIGHTH, _A_HALF = 0.125, 0.5
 _OTHERS_AT_LEAST_EVERY_S = 60.0
-_EVALS_AT_LEAST_EVERY_S = 10.0
+_EVALS_AT_LEAST_EVERY_S = _LISTED_AT_LEAST_EVERY_S = 10.0
 
 # A report in between tells what a kill would lose.
 _FIRST_REPORT_AFTER_S = 3.0
@@ -72,6 +72,7 @@ class Witness:
         self._since: float | None = None
         self._looks, self._left_out, self._trouble = 0, 0, ""
         self._is_changed = True
+        self._newest, self._is_changing, self._list_next_s = b"", True, 0.0
         self._next_report_s, self._reported_s = _NEVER, -_NEVER
         self._poll = select.poll()
         self._watched: dict[int, Process] = {}
@@ -143,7 +144,8 @@ class Witness:
         now_s, self._looks = time.monotonic(), self._looks + 1
         if self._since is None:
             self._since = time.time()
-        self._try(lambda: self._compare(source.pids()))
+        if self._is_listing_due(now_s):
+            self._try(lambda: self._list(source, now_s))
         for process in self._processes.values():
             if process.look_next_s <= now_s:
                 with suppress(OSError):  # its end is noted by the next look
@@ -151,8 +153,21 @@ class Witness:
                 self._schedule(process, now_s)
         self._publish(is_last=False)
 
-    def _compare(self, listed: list[int]) -> None:
-        """Take note of who is gone and who is new."""
+    def _is_listing_due(self, now_s: float) -> bool:
+        """Whether a process may have begun: /proc/loadavg (proc(5)) has the newest pid on this node.
+
+        slurmstepd puts a process into its cgroup right after it began: hence one listing more.
+        """
+        newest = read("", "loadavg").split()[-1]
+        is_due = self._is_changing or newest != self._newest or now_s >= self._list_next_s
+        self._newest, self._is_changing = newest, newest != self._newest
+        return is_due
+
+    def _list(self, source: JobProcesses, now_s: float) -> None:
+        """Take note of which processes are gone and which are new. Raises OSError: the next look lists them again."""
+        self._list_next_s = now_s
+        listed = source.pids()
+        self._list_next_s = now_s + _LISTED_AT_LEAST_EVERY_S
         for pid in self._processes.keys() - set(listed):
             self._end_of(pid)
         for pid in listed:

@@ -50,7 +50,7 @@ def test_memory_and_processes_are_those_of_the_process_tree() -> None:
 def test_an_ended_process_tree_raises_oserror() -> None:
     with started(["true"], environ()) as process:
         process.wait(timeout=10)
-    with pytest.raises(ProcessLookupError):
+    with pytest.raises(FileNotFoundError):
         TreeUsage(process.pid).usage()
 
 

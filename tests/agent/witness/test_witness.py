@@ -21,7 +21,7 @@ from evalmon_agent.words.eval_processes import INSPECT as INSPECT_PROGRAM
 from faults import wait_until
 
 FULL = pytest.mark.full
-JOBS_AT_ONCE = 4
+JOBS_AT_ONCE = 2
 
 
 @pytest.fixture
@@ -172,11 +172,11 @@ def test_a_log_named_after_the_last_check_is_recorded_though_nothing_else_showed
 
 
 @needs_root
-def test_an_eval_that_a_launcher_becomes_late_is_checked_as_often_as_a_new_one(job: Job) -> None:
+@ran("perl -e 'sleep 4; exec @ARGV' inspect eval t.py", OPENS_AFTER_S="1.2", SECONDS_LONG="1.6")
+def test_an_eval_that_a_launcher_becomes_late_is_checked_as_often_as_a_new_one(done: Job) -> None:
     """Its trace file is open from 1.2 to 2.8 s after the exec, and it is known by its command line before that."""
-    script = "perl -e 'sleep 4; exec @ARGV' inspect eval t.py"
-    [program] = job.programs(script, OPENS_AFTER_S="1.2", SECONDS_LONG="1.6")
-    assert logs_of(program) == [f"{job.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
+    [program] = done.programs()
+    assert logs_of(program) == [f"{done.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
 
 
 @needs_root
