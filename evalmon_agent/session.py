@@ -1,11 +1,16 @@
-"""What one process works with: an experiment, its settings, Slurm, the environment, and the clock."""
+"""What one process works with: experiment, settings, Slurm, environment, clock, and the signals that stop it."""
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import FrameType
 
+from evalmon_agent.errors import StoppedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
@@ -23,3 +28,42 @@ class Session:
     slurm: Slurm
     environ: Mapping[str, str]
     clock: Callable[[], float] = time.time
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class StopSignals:
+    """Takes TERM, INT and HUP once they are installed.
+
+    A pipe, not a threading.Event: one that a handler sets can wait for ever for its own lock.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._reads, self._writes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def install(self) -> None:
+        """Handle these signals: they are recorded from now on."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def is_set(self) -> bool:
+        """Whether a signal asked this process to stop."""
+        return self.name is not None
+
+    def wait(self, seconds: float) -> None:
+        """Wait that long, or until a signal asks this process to stop."""
+        select.select([self._reads], [], [], max(seconds, 0.0))
+
+    def pause(self, seconds: float) -> None:
+        """Wait that long; StoppedError once a signal asks this process to stop."""
+        self.wait(seconds)
+        if self.name is not None:
+            raise StoppedError(f"ended by {self.name}")
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.name is None:
+            self.name = signal.Signals(number).name
+            os.write(self._writes, b"!")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
 import msgspec
@@ -158,13 +158,10 @@ def _refuse_unknown(raw: dict[object, object], kind: type[Struct], where: str) -
     known = kind.__struct_fields__
     for key, value in raw.items():
         if key not in known:
-            raise _Unusable(f"{where}{printable(str(key))}: no such setting{_meant(str(key), known)}")
+            meant = did_you_mean(str(key), known) or f"; there are {', '.join(known)}"
+            raise _Unusable(f"{where}{printable(str(key))}: no such setting{meant}")
         if key in _OUR_JOBS and isinstance(value, dict):
             _refuse_unknown(value, MonitorJobSettings, f"{where}{key}.")
-
-
-def _meant(key: str, known: Sequence[str]) -> str:
-    return did_you_mean(key, known) or f"; there are {', '.join(known)}"
 
 
 def _check(settings: Settings, *, fast_polling: bool) -> None:

@@ -105,7 +105,7 @@ class Exp:
         state = measure(observer, self.measurer(), state, final=True)
         if is_ready(state):
             state = state if is_complete(state) else finalize(observer)
-            write_summary(self.experiment, state, observer=observer)
+            write_summary(observer, state)
 
     def evalmon(
         self, *words: str, env: Mapping[str, str] | None = None, **options: Any

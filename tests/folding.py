@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from evalmon_agent.tracking.facts import Event, Facts
-from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.fold import Facts, Tracker
+from evalmon_agent.tracking.records import Event, ExperimentState
 
 
 def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[Event]:
     """Apply the facts in place and return the events since the last fold, oldest first."""
     tracker = Tracker(state)
-    tracker.take(facts)
+    tracker.apply(facts)
     return tracker.events(lost_after_s=lost_after_s)

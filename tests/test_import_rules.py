@@ -26,7 +26,7 @@ FORBIDDEN = {
     "agent.sampling": "words.durations",
     "slurm": "figures.advice",
     "slurm.squeue": "slurm.client",
-    "figures": "logbook.read",
+    "figures": "logbook.blocks",
     "logbook": "tracking.fold",
     "tracking": "summary.build",
     "summary": "submission.plan",

@@ -35,11 +35,9 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.tracking.owed import Unmeasured
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Foreign, Job, JobReport
-from evalmon_agent.tracking.results import settle
-from evalmon_agent.tracking.timeline import ENDS, slurm_says
-from evalmon_agent.tracking.verdict import end_of_attempt, was_not_started
+from evalmon_agent.tracking.timeline import ENDS, Unmeasured, slurm_says
+from evalmon_agent.tracking.verdict import end_of_attempt, settle, was_not_started
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
 

@@ -19,9 +19,8 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.submitting.prepare import require_scancel, resolve
-from evalmon_agent.tracking.match import JobIndex, Tracked
-from evalmon_agent.tracking.registry import Entry, Submission
-from evalmon_agent.tracking.unsubmitted import waiting
+from evalmon_agent.tracking.apply import JobIndex, Tracked
+from evalmon_agent.tracking.registry import Entry, Submission, waiting
 from evalmon_agent.words.eval_names import named_evals
 from evalmon_agent.words.job_id import JobId, without_component
 from evalmon_agent.words.printable import printable

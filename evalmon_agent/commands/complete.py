@@ -31,9 +31,8 @@ from evalmon_agent.monitor.finalize import (
 )
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again, measure
 from evalmon_agent.monitor.poll import Observed, Observer
-from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.report_page.write import write_page
-from evalmon_agent.session import Session
+from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
 from evalmon_agent.summary.attention import verdict_line
@@ -56,7 +55,7 @@ def command(experiment: Experiment, token: str | None, experiment_id: str | None
     """Measure and summarise (the body of the completion job)."""
     session, unusable = session_of_monitor_job(experiment, token=token, experiment_id=experiment_id)
     stop = StopSignals()
-    stop.take()
+    stop.install()
     session.slurm.stopped = stop.is_set
     complete(session, sleep=stop.pause, unusable=unusable)
 
@@ -129,7 +128,7 @@ def _bring_to_the_end(
         if is_ready(state):
             break
         if progress.why == "stuck" and not is_anything_owed(state):
-            write_summary(observer.experiment, state, observer=observer)
+            write_summary(observer, state)
             return state
         if not patient:
             return _hand_on(observer, state, sleep=sleep, deadline=deadline, later_s=PATIENCE_S)
@@ -155,7 +154,7 @@ def _patience_s(environ: Mapping[str, str]) -> float:
 def _end(observer: Observer, measurer: Measurer, state: ExperimentState) -> ExperimentState:
     state = look_again(observer, measurer, state, deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
     state = tell_changed_verdicts(observer, state) if is_complete(state) else finalize(observer)
-    summary = write_summary(observer.experiment, state, observer=observer)
+    summary = write_summary(observer, state)
     job_id = own_job_id(observer.session.environ)
     if observer.settings.mail_user and job_id is not None:
         # Slurm's mail carries the job's name, and nothing else that evalmon can choose.
@@ -203,7 +202,7 @@ def _hand_on(
     pause the successor would start at once. Where a later completion job is there already, that one is the successor.
     """
     if _comes_later(state, own_job_id(observer.session.environ)):
-        write_summary(observer.experiment, state, observer=observer)
+        write_summary(observer, state)
         return state
     waiting_for = active_jobs(observer.experiment, state)
     begins_in_s = later_s or (0.0 if waiting_for else WAITING_BEGIN_S)
@@ -212,5 +211,5 @@ def _hand_on(
         if not outcome.is_full or time.monotonic() >= deadline:
             break
         sleep(_FULL_PAUSE_S)
-    write_summary(observer.experiment, state, observer=observer)
+    write_summary(observer, state)
     return observer.record()

@@ -57,5 +57,5 @@ def drop(session: Session, patterns: Sequence[str]) -> list[str]:
         claims.drop(experiment, names)
         state = tell_changed_verdicts(observer, observer.record())
         if is_complete(state):
-            write_summary(experiment, state, observer=observer)
+            write_summary(observer, state)
     return names

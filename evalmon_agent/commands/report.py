@@ -67,7 +67,7 @@ def report(session: Session) -> Summary:
         measurer = Measurer(session=session, retry_delay_s=0.0)
         state = look_again(observer, measurer, look(observer), deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
         state = tell_changed_verdicts(observer, state)
-        summary = write_summary(session.experiment, state, observer=observer)
+        summary = write_summary(observer, state)
     with interruptible("summary.md is written, report.html is not; run evalmon report again"):
         write_page(session.experiment, summary, environ=session.environ, mode=observer.mode)
     return summary

@@ -31,16 +31,14 @@ from evalmon_agent.monitor.finalize import (
     write_summary,
 )
 from evalmon_agent.monitor.hand_over import HandOver
+from evalmon_agent.monitor.log_blocks import resource_blocks
 from evalmon_agent.monitor.measure import Measurer, measure
-from evalmon_agent.monitor.poll import Observed, Observer
-from evalmon_agent.monitor.resource_status import resource_blocks
-from evalmon_agent.monitor.stop_signals import StopSignals
-from evalmon_agent.session import Session
+from evalmon_agent.monitor.poll import Observed, Observer, back_off_s
+from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, log_progress
 from evalmon_agent.tracking.monitor_job_states import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.schedule import back_off_s
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted
 
@@ -96,7 +94,7 @@ class Sidecar:
             raise
 
     def _live(self) -> None:
-        self._stop.take()
+        self._stop.install()
         self._session.slurm.stopped = self._stop.is_set
         self._note(BlockKind.MONITOR_STARTED, "sidecar", self._started())
         if self._unusable:
@@ -144,10 +142,10 @@ class Sidecar:
         if is_ready(state):
             state = finalize(self._observer) if not is_complete(state) else state
             if is_complete(state):
-                write_summary(self._session.experiment, state, observer=self._observer)
+                write_summary(self._observer, state)
                 return _ALL_OVER
         if self._is_stuck and not is_anything_owed(state):
-            write_summary(self._session.experiment, state, observer=self._observer)
+            write_summary(self._observer, state)
             root = self._session.experiment.root
             return f"{counted(len(state.waiting), 'evaluation')} not submitted yet; run: evalmon submit {root}"
         return None

@@ -22,7 +22,7 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready
 from evalmon_agent.monitor.measure import Measurer, measure
-from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.monitor.poll import Observer, back_off_s
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_command
@@ -37,7 +37,6 @@ from evalmon_agent.tracking.monitor_job_states import (
     somebody_completes,
 )
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.schedule import back_off_s
 from evalmon_agent.tracking.verdict import NEEDS_YOU
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.eval_names import named_evals

@@ -23,8 +23,7 @@ from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, res
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Entry, Name, Submission, eval_name
-from evalmon_agent.tracking.unsubmitted import dropped, latest
+from evalmon_agent.tracking.registry import Entry, Name, Submission, dropped, eval_name, latest
 from evalmon_agent.words.eval_names import task_name
 from evalmon_agent.words.sizes import counted
 

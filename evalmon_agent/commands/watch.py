@@ -39,8 +39,8 @@ from evalmon_agent.submission.adoption import (
 )
 from evalmon_agent.submitting.prepare import check, resolve
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_monitor_jobs
+from evalmon_agent.tracking.apply import JobIndex, is_tracked
 from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission
 from evalmon_agent.words.job_id import component_of, whole_job
@@ -184,7 +184,7 @@ def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState
     state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
     tracker = Tracker(state)
     facts, entries = read_local(experiment, tracker)
-    tracker.take(facts)
+    tracker.apply(facts)
     tracker.events(lost_after_s=settings.lost_after)
     return state, entries
 
@@ -195,11 +195,11 @@ def _new(
     """The jobs that are not evals yet, neither registered nor by their own report."""
     new: list[tuple[WatchRequest, SlurmJob]] = []
     for job, request in chosen.items():
-        bearers = index.of(job.job_id)
-        if not is_borne(bearers, job.submitted_at):
+        same_id = index.of(job.job_id)
+        if not is_tracked(same_id, job.submitted_at):
             new.append((request, job))
             continue
-        name = bearers[0][0].name
+        name = same_id[0][0].name
         if request.name is None or name_of(request.name, job.job_id) == name:
             report.skipped.append({"name": name, "job_id": job.job_id, "why": "already registered"})
         else:

@@ -233,7 +233,7 @@ class Experiment:
         held = self._opened()
         there = os.lstat(self.directory)
         if not held.is_same(there):
-            self._take_anew(held, there)
+            self._continue_in(held, there)
 
     @property
     def owner(self) -> int | None:
@@ -288,7 +288,7 @@ class Experiment:
         with suppress(FileExistsError):
             os.mkdir(self.directory if dir_fd is None else MONITOR_DIR, 0o700, dir_fd=dir_fd)
 
-    def _take_anew(self, held: Pinned, there: os.stat_result) -> None:
+    def _continue_in(self, held: Pinned, there: os.stat_result) -> None:
         """Continue with the directory at the path if it is the same one after all.
 
         A file system that was mounted anew may have another number. Only what a file server has forgotten (ESTALE) may

@@ -51,7 +51,7 @@ class Ledger:
         except FileNotFoundError:
             self._begin()
         else:
-            self._take(tail.data[len(self._before) :])
+            self._add(tail.data[len(self._before) :])
             self._file = tail.file
         return self._entries
 
@@ -69,7 +69,7 @@ class Ledger:
         self._begin()
         return _read(self.path, 0)
 
-    def _take(self, new: bytes) -> None:
+    def _add(self, new: bytes) -> None:
         end = new.rfind(b"\n") + 1
         lines = [line for line in new[:end].split(b"\n") if line]
         # A whole record counts even if a kill left it without a newline, which the next record adds.
@@ -79,7 +79,7 @@ class Ledger:
         records = [_decode(line, path=self.path) for line in lines]
         for record in records:
             if record is not None:
-                self._entries.take(record)
+                self._entries.add(record)
         self._torn += records.count(None)
         self._ends_torn = end < len(new)
         self._read_to += end

@@ -18,8 +18,7 @@ import msgspec
 from evalmon_agent.agent.sampling.job_gpus import NO_GPU
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.files.trusted import read_at
-from evalmon_agent.tracking.facts import SelfReport
-from evalmon_agent.tracking.records import JobReport, Witness
+from evalmon_agent.tracking.records import JobReport, SelfReport, Witness
 from evalmon_agent.words.job_id import parse_job_id
 
 SCHEMA = 1

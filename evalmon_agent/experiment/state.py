@@ -1,10 +1,10 @@
-"""Loads and saves state.json, and sets it aside when it cannot be read."""
+"""Loads and saves state.json; sets it aside when it cannot be read, and recovers from the log what it knew."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -13,10 +13,9 @@ from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
-from evalmon_agent.logbook import read as logbook
+from evalmon_agent.logbook.blocks import Block, BlockKind, blocks_in, transition
 from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.records import SCHEMA, ExperimentState
-from evalmon_agent.tracking.recover import recover
+from evalmon_agent.tracking.records import SCHEMA, ExperimentState, Logged, MonitorJob, Recovered
 from evalmon_agent.tracking.registry import Entry
 
 # 10,000 evals take 5 MB.
@@ -51,7 +50,6 @@ class Held:
         self.set_aside: str | None = None
         self.logged_completions: frozenset[str] = frozenset()
         self.entries: Sequence[Entry] = ()
-        self._evals: msgspec.Raw | None = None
 
     def is_current(self) -> bool:
         """Whether state.json is still the one that was last read or saved."""
@@ -64,18 +62,13 @@ class Held:
     def save(self, *, mode: int = 0o600) -> None:
         """Replace state.json atomically. OSError: the file and `generation` are unchanged."""
         self.state.generation += 1
-        # A save with an outbox is followed by one without it: the evals, which are most of it, are encoded once.
-        if self._evals is None or self.tracker.is_changed():
-            self._evals = msgspec.Raw(msgspec.json.encode(self.state.evals))
-        document = {**msgspec.structs.asdict(self.state), "evals": self._evals}
+        document = {**msgspec.structs.asdict(self.state), "evals": self.tracker.encoded()}
         try:
             replace_atomically(self._path, msgspec.json.encode(document), mode=mode)
         except OSError:
             self.state.generation -= 1
             raise
         self.is_saved()
-        if self.state.outbox is None and self.state.notices is None:
-            self._evals = None
 
     def is_saved(self) -> None:
         """Note that the file has the content of the state."""
@@ -94,7 +87,7 @@ def hold(experiment: Experiment, *, now: float) -> Held:
     set_aside = _set_aside(experiment.state, now) if os.path.lexists(experiment.state) else None
     held = unsaved(experiment)
     held.set_aside = set_aside
-    held.logged_completions = recover(held.state, logbook.blocks(_read_log(experiment.log)))
+    held.logged_completions = recover(held.state, blocks_in(_read_log(experiment.log)))
     return held
 
 
@@ -197,3 +190,30 @@ def _read_log(path: str) -> str:
     except FileNotFoundError:
         return ""
     return "" if data is None else data.decode(errors="replace")
+
+
+def recover(state: ExperimentState, log: Iterable[Block]) -> frozenset[str]:
+    """Take the blocks of monitor.log, in order, into a new, empty state; returns the completion jobs that it names."""
+    recovered = Recovered()
+    completion_jobs = set()
+    complete = False
+    for block in log:
+        changed = transition(block)
+        if changed is not None:
+            recovered.logged.setdefault(block.subject, []).append(Logged(*changed))
+            complete = False
+        elif block.kind is BlockKind.COMPUTE_METRICS and block.job_id is not None:
+            recovered.measured.setdefault(block.subject, []).append(block.job_id)
+        elif block.kind is BlockKind.COMPLETION_SUBMITTED and block.job_id is not None:
+            completion_jobs.add(block.job_id)
+        elif block.kind is BlockKind.ALL_COMPLETE:
+            state.completions += 1
+            complete = True
+        elif block.kind is BlockKind.NOTIFICATION_FAILED:
+            state.notified.failing.append(block.subject)
+        elif block.kind is BlockKind.NOTIFICATION_RECOVERED and block.subject in state.notified.failing:
+            state.notified.failing.remove(block.subject)
+    state.recovered = recovered
+    if complete:
+        state.completion = MonitorJob(status="complete")
+    return frozenset(completion_jobs)

@@ -14,8 +14,21 @@ from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.state import LastSaved
 from evalmon_agent.session import Session
 from evalmon_agent.submission.plan import Prepared
-from evalmon_agent.tracking.registry import Dropped, Entries, Entry, Intent, Name, Planned, Submission, What, Withdrawn
-from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, waiting
+from evalmon_agent.tracking.registry import (
+    Dropped,
+    Entries,
+    Entry,
+    Intent,
+    Name,
+    Planned,
+    Submission,
+    What,
+    Withdrawn,
+    in_queue,
+    last_begun_at,
+    latest,
+    waiting,
+)
 
 _AFTER_S = 0.001
 

@@ -1,4 +1,4 @@
-"""Names and writes the blocks of monitor.log, in the exact form that docs/files.md promises.
+"""Names and writes the blocks of monitor.log, in the exact form that docs/files.md promises, and reads them back.
 
 A block is its lines, the head first; `join` puts the one blank line between two. Every name and every other
 outside text passes `printable`, so one event can never forge another line.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from evalmon_agent.evidence.diagnosis.causes import Diagnosis, one_line, phrase
 from evalmon_agent.evidence.result import SUCCESS, EvalResult, in_words
 from evalmon_agent.figures.efficiency import Figures, sampled_memory_note
 from evalmon_agent.words.durations import clock, human, total
-from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted, human_bytes
 from evalmon_agent.words.states import State
@@ -237,3 +239,42 @@ def _counted(counts: Mapping[State, int], always: tuple[State, ...]) -> str:
 
 def _percent(value: float | None, *, digits: int) -> str:
     return UNKNOWN if value is None else f"{value:.{digits}f}%"
+
+
+_HEAD = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] (?P<kind>[A-Z_]+): (?P<subject>.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block: its kind, its subject as printed, and its `Key: value` lines.
+
+    `kind` is None where another version of evalmon wrote one that this one does not know.
+    """
+
+    kind: BlockKind | None
+    subject: str
+    fields: dict[str, str]
+
+    @property
+    def job_id(self) -> JobId | None:
+        """The job that it is about, None if it names none."""
+        return parse_job_id(self.fields.get("Job ID", ""))
+
+
+def blocks_in(text: str) -> Iterator[Block]:
+    """The whole blocks of a log; a torn last one, without its blank line, is left out."""
+    for chunk in text.split("\n\n")[:-1]:
+        head, *lines = chunk.strip("\n").split("\n")
+        match = _HEAD.fullmatch(head)
+        if match is not None:
+            pairs = (line.partition(": ") for line in lines)
+            fields = {key: value for key, colon, value in pairs if colon}
+            yield Block(BlockKind.__members__.get(match["kind"]), match["subject"], fields)
+
+
+def transition(block: Block) -> tuple[JobId, State] | None:
+    """(job id, current state) of a STATE_CHANGE."""
+    if block.kind is not BlockKind.STATE_CHANGE or block.job_id is None:
+        return None
+    current = block.fields.get("Current", "")
+    return (block.job_id, State(current)) if current in State.__members__ else None

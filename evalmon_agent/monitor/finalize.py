@@ -11,7 +11,6 @@ from evalmon_agent.collect.collect import progress
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor.poll import Observer, counts
@@ -21,10 +20,9 @@ from evalmon_agent.summary.build import build, total_time_s
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.monitor_job_states import COMPLETE, all_final
-from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import ExperimentState, MonitorJob
-from evalmon_agent.tracking.results import settle
-from evalmon_agent.tracking.verdict import reason, verdict
+from evalmon_agent.tracking.timeline import unmeasured
+from evalmon_agent.tracking.verdict import reason, settle, verdict
 
 _SPARING = 20
 
@@ -64,7 +62,7 @@ def finalize(observer: Observer) -> ExperimentState:
     snapshot = state_file.load(observer.experiment)
     if snapshot is not None and is_ready(snapshot) and not is_complete(snapshot):
         snapshot.completion = MonitorJob(None, COMPLETE)
-        write_summary(observer.experiment, snapshot, observer=observer)
+        write_summary(observer, snapshot)
     return observer.transact(change)
 
 
@@ -96,8 +94,9 @@ def _changed_verdicts(state: ExperimentState, now: float, *, is_first: bool = Fa
     return new
 
 
-def write_summary(experiment: Experiment, state: ExperimentState, *, observer: Observer) -> Summary:
+def write_summary(observer: Observer, state: ExperimentState) -> Summary:
     """Replace summary.json, summary.md and evalmon.prom by what is known now."""
+    experiment = observer.experiment
     summary = _summary(observer, state, progress=progress(experiment, state))
     document = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
     replace_atomically(experiment.summary_json, document, mode=observer.mode)

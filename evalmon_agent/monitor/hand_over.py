@@ -11,12 +11,16 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.tracking.alerts import starved_by
 from evalmon_agent.tracking.monitor_job_states import has_completion_job
-from evalmon_agent.tracking.schedule import hand_over_at, last_moment
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 STARVED_POLLS = 3
 """Polls in a row that must find no eval running: between the end of one and the start of the next there is none."""
+
+_MARGIN_S = 120.0
+_LAST_S = 10.0
+_LAST_OF_LIFE = 0.05
+_MARGIN_OF_LIFE = 0.2
 
 
 class HandOver:
@@ -102,3 +106,17 @@ class HandOver:
         outcome = submit_monitor_job(self.session, "sidecar")
         self._successor, self._refusal = outcome.job_id, outcome.refusal
         return self._successor
+
+
+def last_moment(started_at: float, ends_at: float) -> float:
+    """Until when a sidecar with a successor stays: ten seconds before its end, or a twentieth of a short time limit."""
+    return ends_at - min(_LAST_S, _LAST_OF_LIFE * max(ends_at - started_at, 0.0))
+
+
+def hand_over_at(started_at: float, ends_at: float, poll_interval_s: float) -> float:
+    """When a sidecar submits its successor: three polls, two minutes at least, before its end.
+
+    But not before four fifths of its time limit: short limits must not make a chain of sidecars that hand over at once.
+    """
+    margin_s = max(3 * poll_interval_s, _MARGIN_S)
+    return ends_at - min(margin_s, _MARGIN_OF_LIFE * max(ends_at - started_at, 0.0))

@@ -1,4 +1,4 @@
-"""Writes the log blocks of a poll: events, Slurm's silence, evals that need a person, monitor jobs."""
+"""Writes the log blocks of a poll: events, Slurm's silence, evals that need a person, monitor jobs, GPU use."""
 
 from __future__ import annotations
 
@@ -9,27 +9,47 @@ from operator import is_
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED, Diagnosis, one_line
 from evalmon_agent.evidence.diagnosis.diagnose import AttemptEnd, diagnose
+from evalmon_agent.evidence.gpu_csv import parse
+from evalmon_agent.evidence.gpu_measure import last_tick
+from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import Held
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.files.pinned import shown
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.jobs.submit_monitor_job import active_jobs
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.notify.deliver import what_to_do
 from evalmon_agent.notify.journal import Target
+from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.summary.notifications import EvalFailure, failures_among
 from evalmon_agent.tracking.alerts import action_for, newly_stuck, newly_unreported, pending
-from evalmon_agent.tracking.facts import Event, Measured, Transition
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.monitor_job_states import update_monitor_jobs
-from evalmon_agent.tracking.records import Alert, Attempt, Eval, ExperimentState, Outage, Refusal
-from evalmon_agent.tracking.registry import Entry
-from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
+from evalmon_agent.tracking.records import (
+    Alert,
+    Eval,
+    Event,
+    ExperimentState,
+    Measured,
+    Outage,
+    Refusal,
+    Transition,
+)
+from evalmon_agent.tracking.registry import Entry, update_unsubmitted
 from evalmon_agent.tracking.timeline import slurm_says
-from evalmon_agent.tracking.unsubmitted import update_unsubmitted
-from evalmon_agent.tracking.verdict import agree, diagnosis_of, end_of_attempt, says, verdict
+from evalmon_agent.tracking.verdict import (
+    NO_RESULTS,
+    EvalResults,
+    agree,
+    diagnosis_of,
+    end_of_attempt,
+    says,
+    settle,
+    verdict,
+)
 from evalmon_agent.words.sizes import counted, listed
 from evalmon_agent.words.states import TERMINAL, State
 
@@ -54,32 +74,33 @@ def outage(state: ExperimentState, failure: Failure | None, now: float, *, alert
     return new
 
 
-def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
-    """One ALERT for each eval that runs without evalmon: most likely the interpreter is not on its node."""
-    fields = {
-        "Interpreter": sys.executable,
-        "Action": "Make this path readable on the compute nodes; the eval itself runs on, unmonitored from inside",
-    }
-    evals = newly_unreported(tracker.alertable(), now=now, poll_interval_s=poll_interval_s)
-    for ev in evals:
+def alerts(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
+    """One ALERT for each eval that runs without evalmon, and for each reason for which evals have waited too long.
+
+    Alerts whose cause is gone, or is back, are recorded as that, without a block.
+    """
+    evals = tracker.alertable()
+    unreported = newly_unreported(evals, now=now, poll_interval_s=poll_interval_s)
+    for ev in unreported:
         tracker.mark_alerted(ev, Alert("unreported", now))
-    return [
-        blocks.note(now, BlockKind.ALERT, f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
-        for ev in evals
+    tracker.update_alerts(now=now)
+    by_reason: dict[str, list[Eval]] = {}
+    for ev, reason in newly_stuck(evals, now=now, poll_interval_s=poll_interval_s):
+        tracker.mark_alerted(ev, Alert("waits", now, reason))
+        by_reason.setdefault(reason, []).append(ev)
+    return [_unreported(ev, now) for ev in unreported] + [
+        _stuck(reason, evals, now) for reason, evals in by_reason.items()
     ]
 
 
-def stuck(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
-    """One ALERT for each reason for which evals have waited too long; a thousand tasks give one block.
-
-    Alerts whose cause is gone are recorded as cleared, without a block.
-    """
-    tracker.update_alerts(now=now)
-    by_reason: dict[str, list[Eval]] = {}
-    for ev, reason in newly_stuck(tracker.alertable(), now=now, poll_interval_s=poll_interval_s):
-        tracker.mark_alerted(ev, Alert("waits", now, reason))
-        by_reason.setdefault(reason, []).append(ev)
-    return [_stuck(reason, evals, now) for reason, evals in by_reason.items()]
+def _unreported(ev: Eval, now: float) -> Block:
+    """Most likely the interpreter is not on its node."""
+    fields = {
+        "Job ID": ev.job_id,
+        "Interpreter": sys.executable,
+        "Action": "Make this path readable on the compute nodes; the eval itself runs on, unmonitored from inside",
+    }
+    return blocks.note(now, BlockKind.ALERT, f"{ev.name} runs without reporting", fields)
 
 
 def _stuck(reason: str, evals: Sequence[Eval], now: float) -> Block:
@@ -255,7 +276,7 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
         previous=event.previous,
         current=event.current,
         at=event.at,
-        elapsed_s=_elapsed_s(event.attempt),
+        elapsed_s=event.attempt.ran_for_s if event.attempt is not None else None,
         result_log=result_log(ev, experiment),
     )
     return [*block, *_notes(event)]
@@ -289,12 +310,6 @@ def _never_ran(event: Transition) -> bool:
     return "_" in event.job_id and event.previous is State.PENDING
 
 
-def _elapsed_s(attempt: Attempt | None) -> float | None:
-    if attempt is None or attempt.elapsed_s is not None or attempt.report is None:
-        return attempt.elapsed_s if attempt is not None else None
-    return attempt.report.elapsed_s
-
-
 def _measured(event: Measured, ev: Eval, found: EvalResults, *, now: float) -> list[list[str]]:
     """What is known of an attempt that ended; of one that was followed by another, its figures only."""
     attempt = event.attempt
@@ -308,4 +323,35 @@ def _measured(event: Measured, ev: Eval, found: EvalResults, *, now: float) -> l
     diagnosis = None if verdict(ev, found) in {"ok", "unverified"} else diagnosis_of(ev, found)
     if diagnosis is not None:
         new.append(blocks.diagnosis(now, event.name, event.job_id, diagnosis))
+    return new
+
+
+_STALE_INTERVALS = 3
+
+
+def resource_blocks(
+    state: ExperimentState, settings: Settings, *, now: float, progress: Mapping[str, EvalResult]
+) -> list[list[str]]:
+    """One block for each running eval whose CSV has recent numbers."""
+    new = []
+    files = OwnedFiles(os.geteuid())
+    for ev in state.evals.values():
+        if ev.state is not State.RUNNING or ev.output_dir is None:
+            continue
+        tail = files.read_tail(os.path.join(ev.output_dir, "gpu_metrics.csv"))
+        tick = last_tick(parse(tail).rows) if tail is not None else None
+        if tick is None or now - tick.at > _STALE_INTERVALS * settings.sample_interval:
+            continue
+        if tick.utilization_pct is None or tick.memory_used_mib is None or not tick.memory_total_mib:
+            continue
+        new.append(
+            blocks.resource_status(
+                now,
+                ev.name,
+                utilization_pct=tick.utilization_pct,
+                memory_used_mib=tick.memory_used_mib,
+                memory_total_mib=tick.memory_total_mib,
+                so_far=progress.get(ev.name),
+            )
+        )
     return new

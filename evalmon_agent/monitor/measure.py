@@ -22,10 +22,9 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
-from evalmon_agent.tracking.facts import Measurement
-from evalmon_agent.tracking.owed import Unmeasured
-from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
-from evalmon_agent.tracking.results import settle
+from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState, Measurement
+from evalmon_agent.tracking.timeline import Unmeasured
+from evalmon_agent.tracking.verdict import settle
 from evalmon_agent.words.job_id import parse_job_id
 
 Key = tuple[str, str, float | None, int | None]
@@ -123,7 +122,7 @@ class Measurer:
         if owed.attempt.accounted is not None:
             return owed.attempt.accounted
         if final or (now - tries.first_at >= ACCOUNTING_PATIENCE_S and _was_silent(owed, tries)):
-            return from_self(elapsed_s=owed.elapsed_s, time_limit_s=owed.attempt.time_limit_s)
+            return from_self(elapsed_s=owed.attempt.ran_for_s, time_limit_s=owed.attempt.time_limit_s)
         return None
 
     def _from_seff(self, owed: Unmeasured, tries: _Tries, *, now: float) -> Figures | None:

@@ -20,7 +20,7 @@ from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.experiment_lock import locked
+from evalmon_agent.experiment.experiment_lock import locked, locked_on_proof
 from evalmon_agent.experiment.heartbeat import Heartbeat, Role
 from evalmon_agent.experiment.state import Held
 from evalmon_agent.files.append import complete, cut_torn, size_of
@@ -28,7 +28,6 @@ from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.replace import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import log_blocks
-from evalmon_agent.monitor.unlock import locked_on_proof
 from evalmon_agent.notify.deliver import Notifier
 from evalmon_agent.notify.journal import targets_of
 from evalmon_agent.session import Session
@@ -38,31 +37,31 @@ from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.notifications import EvalFailure, notifications
-from evalmon_agent.tracking.facts import AccountAnswer, Facts, Measurement, QueueAnswer
-from evalmon_agent.tracking.fold import Tracker
+from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.monitor_job_states import update_presence
-from evalmon_agent.tracking.owed import Unmeasured, unmeasured
-from evalmon_agent.tracking.records import ExperimentState, Outbox
+from evalmon_agent.tracking.records import AccountAnswer, ExperimentState, Measurement, Outbox, QueueAnswer
 from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.timeline import Unmeasured, unmeasured
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 Block = list[str]
 _EARLY = 0.9
 """A poll is due after this part of the interval: timers are not exact."""
+MAX_BACK_OFF_S = 600.0
+_JITTER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
     """The result of an observation.
 
-    `asked`: whether Slurm was asked; `queue`: what squeue said, if it did; `failure`: the question that failed.
+    `asked`: whether Slurm was asked; `queue`: what squeue said, if it did.
     """
 
     state: ExperimentState
     asked: bool
     queue: QueueAnswer | None = None
-    failure: Failure | None = None
 
 
 class Observer:
@@ -118,17 +117,13 @@ class Observer:
         held = self._let_go() or state_file.read(self.experiment) or state_file.unsaved(self.experiment)
         lost_after_s = self.settings.lost_after
         answers = ask(self.experiment, self.slurm, held.tracker, lost_after_s=lost_after_s, clock=self._clock)
-        state = self._take(answers, held, extra=extra)
-        return Observed(state, asked=True, queue=answers.facts.queue, failure=answers.failure)
+        if answers.failure is not None:
+            self.count_failure(answers.failure.line)
+        return Observed(self._transact(answers, asked=held, extra=extra), asked=True, queue=answers.queue)
 
     def record(self, *, measurements: Sequence[Measurement] = (), extra: Sequence[Block] = ()) -> ExperimentState:
         """Take in the experiment's own files and `measurements`, without asking Slurm."""
-
-        def facts_for(held: Held) -> tuple[Facts, list[Entry]]:
-            local, entries = read_local(self.experiment, held.tracker)
-            return Facts(local.registrations, local.reports, measurements=measurements), entries
-
-        return self._transact(facts_for, before=extra)
+        return self._transact(None, measurements=measurements, extra=extra)
 
     def transact(self, change: Callable[[ExperimentState, float], Sequence[Block]]) -> ExperimentState:
         """Change the state under the lock; the blocks that `change` returns are logged exactly once."""
@@ -180,56 +175,48 @@ class Observer:
             self._beat(last)
             return True
 
-    def _take(self, answers: Answers, asked: Held, *, extra: Sequence[Block]) -> ExperimentState:
-        failure = answers.failure
-        if failure is not None:
-            self.count_failure(failure.line)
-
-        def facts_for(held: Held) -> tuple[Facts, Sequence[Entry]]:
-            if held is asked:
-                return Facts(accounts=answers.facts.accounts), answers.entries
-            # Another process saved meanwhile, and may have read more: the experiment's files are not to go backwards.
-            local, entries = read_local(self.experiment, held.tracker)
-            return replace(answers.facts, registrations=local.registrations, reports=local.reports), entries
-
-        def polled(held: Held, now: float) -> list[Block]:
-            new = log_blocks.outage(held.state, failure, now, alert_after=self.settings.alert_after)
-            if answers.facts.queue is not None:
-                update_presence(held.state, answers.facts.queue)
-                new += log_blocks.unreported(held.tracker, now, poll_interval_s=self.settings.poll_interval)
-                new += log_blocks.stuck(held.tracker, now, poll_interval_s=self.settings.poll_interval)
-                new.append(blocks.status_check(now, counts(held.state)))
-            return new
-
-        return self._transact(facts_for, before=extra, polled=polled, asked=asked)
-
     def _transact(
         self,
-        facts_for: Callable[[Held], tuple[Facts, Sequence[Entry]]],
+        answers: Answers | None,
         *,
-        before: Sequence[Block] = (),
-        polled: Callable[[Held, float], list[Block]] | None = None,
         asked: Held | None = None,
+        measurements: Sequence[Measurement] = (),
+        extra: Sequence[Block] = (),
     ) -> ExperimentState:
-        """Fold the facts in and log what follows; `polled` returns the blocks about the poll itself."""
+        """Fold the facts in and log what follows. `asked`: the state that has all of `answers` but sacct's."""
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
             held = self._hold(now, asked)
-            facts, entries = facts_for(held)
-            held.tracker.take(facts)
+            if answers is not None and held is asked:
+                facts, entries = Facts(accounts=answers.accounts), answers.entries
+            else:
+                # Another process may have saved meanwhile, and have read more: the files are not to go backwards.
+                facts, entries = read_local(self.experiment, held.tracker)
+                facts = replace(facts, measurements=measurements)
+                if answers is not None:
+                    facts = replace(facts, queue=answers.queue, accounts=answers.accounts)
+            held.tracker.apply(facts)
             events = held.tracker.events(lost_after_s=self.settings.lost_after)
             ours = log_blocks.monitor_jobs(held, entries, self.experiment, now)
-            poll = polled(held, now) if polled is not None else []
+            poll = self._blocks_of_poll(held, answers, now) if answers is not None else []
             settled = log_blocks.settled_by(events, held.state)
             happened = log_blocks.blocks_of(events, held.state, self.experiment, settled, now=now)
             targets = targets_of(self.settings)
             failing = self.notifier.failing(targets) if targets else {}
             unsent = log_blocks.unsent(held.state, targets, failing, now)
             failures = log_blocks.failures_of(events, held.state, settled) if targets else []
-            new = [*log_blocks.set_aside(held, now), *before, *poll, *happened, *ours, *unsent]
+            new = [*log_blocks.set_aside(held, now), *extra, *poll, *happened, *ours, *unsent]
             self._save(held, new, failures=failures)
         self.notifier.start_if_due(self.session)
         return held.state
+
+    def _blocks_of_poll(self, held: Held, answers: Answers, now: float) -> list[Block]:
+        new = log_blocks.outage(held.state, answers.failure, now, alert_after=self.settings.alert_after)
+        if answers.queue is not None:
+            update_presence(held.state, answers.queue)
+            new += log_blocks.alerts(held.tracker, now, poll_interval_s=self.settings.poll_interval)
+            new.append(blocks.status_check(now, counts(held.state)))
+        return new
 
     def _let_go(self) -> Held | None:
         """The kept state, if it is still the one in the file; it is kept again only after it is saved."""
@@ -245,13 +232,15 @@ class Observer:
         is_current = asked is not None and asked.is_current()
         held = (asked if is_current else self._let_go()) or state_file.hold(self.experiment, now=now)
         self._held = None
-        owed = held.state.outbox
-        if owed is not None:
-            complete(self.experiment.log, owed.offset, owed.text.encode(), mode=self.mode)
-            held.state.outbox = None
+        self._append_blocks(held.state)
         cut_torn(self.experiment.log)
         self._append_notices(held.state)
         return held
+
+    def _append_blocks(self, state: ExperimentState) -> None:
+        if state.outbox is not None:
+            complete(self.experiment.log, state.outbox.offset, state.outbox.text.encode(), mode=self.mode)
+            state.outbox = None
 
     def _append_notices(self, state: ExperimentState) -> None:
         """Give the journal of notifications what it is owed; if that fails, it is owed on, and the poll goes on."""
@@ -265,7 +254,8 @@ class Observer:
         """Save if a fact changed, with the new blocks in the outbox; then append them, then clear the outbox.
 
         Once the state is saved, the blocks are as good as logged: where the log cannot be written now, the next
-        transaction delivers them. Without a changed fact (a poll that found nothing new) they are appended only:
+        transaction delivers them. The outbox must not stay: a log that the user has moved away since would get its
+        text again. Without a changed fact (a poll that found nothing new) they are appended only:
         killed in the middle of that, the torn block is cut, and the next poll says the same.
         """
         targets = targets_of(self.settings)
@@ -284,13 +274,10 @@ class Observer:
             return
         held.state.outbox = Outbox(size_of(self.experiment.log), text) if text else None
         held.save(mode=self.mode)
-        is_owed = held.state.notices is not None
-        if held.state.outbox is not None or is_owed:
+        if held.state.outbox is not None or held.state.notices is not None:
             self._append_notices(held.state)
             with suppress(OSError):
-                if held.state.outbox is not None:
-                    complete(self.experiment.log, held.state.outbox.offset, text.encode(), mode=self.mode)
-                    held.state.outbox = None
+                self._append_blocks(held.state)
                 held.save(mode=self.mode)
         held.set_aside = None
         self._held = held
@@ -308,9 +295,10 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The facts, the registry's entries, and the failed call, if one failed."""
+    """What squeue and sacct said, the registry's entries, and the failed call, if one failed."""
 
-    facts: Facts
+    queue: QueueAnswer | None
+    accounts: Sequence[AccountAnswer]
     entries: Sequence[Entry]
     failure: Failure | None = None
 
@@ -337,7 +325,7 @@ def ask(
     answer = slurm.queue()
     failure = answer if isinstance(answer, Failure) else None
     queue = None if isinstance(answer, Failure) else QueueAnswer(asked_at, answer.rows)
-    tracker.take(Facts(local.registrations, local.reports, queue))
+    tracker.apply(Facts(local.registrations, local.reports, queue))
     accounts: list[AccountAnswer] = []
     job_ids = tracker.jobs_to_account(lost_after_s=lost_after_s)
     for start in range(0, len(job_ids), IDS_PER_CALL):
@@ -346,7 +334,7 @@ def ask(
             failure = failure or account
             break
         accounts.append(account)
-    return Answers(Facts(local.registrations, local.reports, queue, accounts), entries, failure)
+    return Answers(queue, accounts, entries, failure)
 
 
 def _account(slurm: Slurm, job_ids: Sequence[JobId], *, asked_at: float) -> AccountAnswer | Failure:
@@ -358,3 +346,14 @@ def _account(slurm: Slurm, job_ids: Sequence[JobId], *, asked_at: float) -> Acco
             return AccountAnswer(asked_at, frozenset(job_ids), (), disabled=True)
         return answer
     return AccountAnswer(asked_at, frozenset(job_ids), answer.jobs)
+
+
+def back_off_s(poll_interval_s: float, *, failures: int, alert_after: int, jitter: float = 0.0) -> float:
+    """The wait before the next poll: doubled for each failure after the ALERT, up to ten minutes.
+
+    `jitter`, from 0 to 1, adds up to a tenth of it, so that a thousand observers do not ask a Slurm that comes back at
+    the same moment.
+    """
+    beyond = max(failures - alert_after, 0)
+    wait_s = poll_interval_s * 2.0 ** min(beyond, 10) * (1.0 + _JITTER * jitter)
+    return min(wait_s, max(MAX_BACK_OFF_S, poll_interval_s * (1.0 + _JITTER * jitter)))

@@ -12,8 +12,7 @@ from evalmon_agent.submission.plan import Prepared, Script, array_option, array_
 from evalmon_agent.submission.retry_limits import Limits, exclude_options, had_by, memory_options, time_options
 from evalmon_agent.tracking.records import Eval
 from evalmon_agent.tracking.registry import Entry, Name, Submission
-from evalmon_agent.tracking.results import EvalResults
-from evalmon_agent.tracking.verdict import UNSUCCESSFUL, Verdict, diagnosis_of, reason, verdict
+from evalmon_agent.tracking.verdict import UNSUCCESSFUL, EvalResults, Verdict, diagnosis_of, reason, verdict
 from evalmon_agent.words.sizes import counted
 from evalmon_agent.words.states import State
 

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from evalmon_agent.errors import SlurmUnavailableError, StoppedError, UsageError
 from evalmon_agent.experiment import scripts as scripts_file
+from evalmon_agent.experiment.experiment_lock import release_if_over
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.jobs import register
 from evalmon_agent.jobs.claims import new_token
-from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm

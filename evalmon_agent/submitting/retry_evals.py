@@ -38,11 +38,10 @@ from evalmon_agent.submission.retry_plan import (
 from evalmon_agent.submitting.prepare import check, prepare_scripts, resolve, submit_prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport
-from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import Eval, ExperimentState
-from evalmon_agent.tracking.registry import Entry, eval_name
-from evalmon_agent.tracking.results import settle
-from evalmon_agent.tracking.unsubmitted import latest
+from evalmon_agent.tracking.registry import Entry, eval_name, latest
+from evalmon_agent.tracking.timeline import unmeasured
+from evalmon_agent.tracking.verdict import settle
 from evalmon_agent.words.eval_names import named_evals
 
 

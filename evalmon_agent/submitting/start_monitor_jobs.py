@@ -12,8 +12,7 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.squeue import SqueueAnswer
-from evalmon_agent.tracking.facts import QueueAnswer
-from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.records import ExperimentState, QueueAnswer
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.sizes import counted
 

@@ -16,8 +16,7 @@ from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_sidecar
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, log_progress, on_command
-from evalmon_agent.tracking.registry import Submission
-from evalmon_agent.tracking.unsubmitted import waiting
+from evalmon_agent.tracking.registry import Submission, waiting
 from evalmon_agent.words.job_id import JobId
 
 _MANY = 10

@@ -26,8 +26,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm, Submitted
 from evalmon_agent.slurm.environment import carried, for_evals, is_same
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Entry, Submission
-from evalmon_agent.tracking.unsubmitted import in_queue, waiting
+from evalmon_agent.tracking.registry import Entry, Submission, in_queue, waiting
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.sizes import counted
 

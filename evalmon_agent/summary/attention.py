@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, one_line, phrase, plural
 from evalmon_agent.summary.causes import diagnosis_of
 from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, Summary
-from evalmon_agent.tracking.results import NOT_LOOKED_FOR
-from evalmon_agent.tracking.verdict import NEEDS_ATTENTION, NEEDS_YOU, UNSUCCESSFUL
+from evalmon_agent.tracking.verdict import NEEDS_ATTENTION, NEEDS_YOU, NOT_LOOKED_FOR, UNSUCCESSFUL
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted, number
 from evalmon_agent.words.states import State

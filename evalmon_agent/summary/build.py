@@ -21,13 +21,15 @@ from evalmon_agent.summary.records import AlertSummary, AttemptSummary, Cost, Ev
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Alert, Attempt, Eval, Evidence, ExperimentState, Job, JobReport
-from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, results_by_attempt
 from evalmon_agent.tracking.timeline import ending, slurm_says
 from evalmon_agent.tracking.verdict import (
+    NO_RESULTS,
     UNSUCCESSFUL,
+    EvalResults,
     Verdict,
     diagnosis_of,
     exit_of,
+    results_by_attempt,
     says,
     verdict,
     verdict_on,

@@ -23,8 +23,7 @@ from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.alerts import base
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
-from evalmon_agent.tracking.results import NO_RESULTS, EvalResults
-from evalmon_agent.tracking.verdict import NEEDS_YOU, UNSUCCESSFUL, diagnosis_of, verdict
+from evalmon_agent.tracking.verdict import NEEDS_YOU, NO_RESULTS, UNSUCCESSFUL, EvalResults, diagnosis_of, verdict
 from evalmon_agent.words.durations import iso
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted, listed

@@ -196,7 +196,7 @@ def is_unreported(ev: Eval) -> bool:
 
 def newly_unreported(evals: Iterable[Eval], *, now: float, poll_interval_s: float) -> list[Eval]:
     """The evals that have run for two polls without a report of their own."""
-    return [ev for ev in evals if is_unreported(ev) and _has_run_for(ev, now) >= _POLLS * poll_interval_s]
+    return [ev for ev in evals if _has_run_for(ev, now) >= _POLLS * poll_interval_s and is_unreported(ev)]
 
 
 def _has_run_for(ev: Eval, now: float) -> float:

@@ -1,4 +1,4 @@
-"""Applies one observation (registration, self-report, answer of squeue or sacct) to the state. Pure.
+"""Finds the job of one observation (registration, self-report, answer of squeue or sacct), and applies it. Pure.
 
 Each is kept so that a later look gives the same whatever came first. An attempt's state only goes forward
 (pending, running, ended), whatever the clocks say; times decide only where nothing else can, and there a stamp
@@ -14,10 +14,17 @@ from evalmon_agent.figures.efficiency import from_sacct, with_limit
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import base
-from evalmon_agent.tracking.attempts import align, put_report, reports_of
-from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, SelfReport
-from evalmon_agent.tracking.match import JobIndex, Tracked, attempt_for
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, JobReport
+from evalmon_agent.tracking.attempts import align, put_report, reports_of, unmatched_reports
+from evalmon_agent.tracking.records import (
+    AccountAnswer,
+    Attempt,
+    Eval,
+    ExperimentState,
+    Job,
+    JobReport,
+    QueueAnswer,
+    SelfReport,
+)
 from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.tracking.timeline import ENDS, LIVE, is_history_known
 from evalmon_agent.words.eval_names import name_from_path, task_name
@@ -25,10 +32,16 @@ from evalmon_agent.words.job_id import JobId, component_of, task_of, whole_job
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State, cancelled_by
 
+CLOCK_SLACK_S = 60.0
+"""How far before evalmon's sbatch a Submit time may lie; an older one belongs to an earlier job with the same id."""
+
+RUNS_AGAIN = MAY_RUN_AGAIN | {State.REQUEUED}
+"""The states in accounting of an attempt that Slurm itself runs again."""
+
+Tracked = tuple[Eval, Job]
+
 STALE_S = 600.0
 """How old an answer may be when it is folded: more than any call and any wait for the lock takes."""
-
-MAX_RESTARTS = 10_000
 
 MAX_SILENCE_S = 900.0
 """The most that one pause between two answers counts: more than any back-off, but not a clock set forward."""
@@ -45,7 +58,7 @@ def apply_registration(state: ExperimentState, fact: Registration) -> Tracked:
     if job is None:
         job = Job(fact.job_id, fact.registered_at, token, fact.submitted_at)
         ev.jobs.append(job)
-        _take_recovered(state, ev, job)
+        _apply_recovered(state, ev, job)
     elif job.token is None and token is not None:
         job.token, job.registered_at = token, fact.registered_at
         for attempt in job.attempts:
@@ -84,7 +97,7 @@ def registration_of(
 def apply_report(ev: Eval, job: Job, report: SelfReport) -> None:
     """Apply what a job reported about its attempts."""
     for attempt_report in report.attempts:
-        _take_attempt_report(ev, job, attempt_report)
+        _apply_attempt_report(ev, job, attempt_report)
 
 
 def apply_queue(
@@ -103,24 +116,24 @@ def apply_queue(
         if row.state not in TERMINAL:
             active.add((ev.name, job.job_id))
         if not _repeats_the_end(ev, job, row):
-            _take_queue_row(ev, job, row, asked_at=asked_at)
+            _apply_queue_row(ev, job, row, asked_at=asked_at)
     for ev in evals:
         for job in ev.jobs:
             if (ev.name, job.job_id) in active:
-                _take_presence(job, asked_at=asked_at)
+                _apply_presence(job, asked_at=asked_at)
             elif not ev.final or was_missing_too_early(ev, job):
-                _take_absence(job, asked_at=asked_at)
+                _apply_absence(job, asked_at=asked_at)
     return active
 
 
-def _take_queue_row(ev: Eval, job: Job, row: SqueueRow, *, asked_at: float) -> None:
+def _apply_queue_row(ev: Eval, job: Job, row: SqueueRow, *, asked_at: float) -> None:
     ev.final = False
     if job.token is None and ev.script is None:
         ev.script = script_in(row)
     if row.submitted_at is not None:
         attempt = attempt_for(job, row.submitted_at)
         _recall_suspension(ev, job, attempt, asked_at=asked_at)
-        _take_row(attempt, row, asked_at=asked_at)
+        _apply_row(attempt, row, asked_at=asked_at)
         _mark_superseded(job, at=asked_at)
 
 
@@ -143,10 +156,10 @@ def apply_account(index: JobIndex, answer: AccountAnswer) -> None:
             continue
         ev, job = tracked
         ev.final = False
-        _take_accounted(attempt_for(job, row.submitted_at), row, asked_at=answer.asked_at)
+        _apply_accounted(attempt_for(job, row.submitted_at), row, asked_at=answer.asked_at)
     for job_id in answer.asked:
         for _, job in index.of(job_id):
-            _take_answered(job, answer)
+            _apply_answered(job, answer)
 
 
 def is_stale(asked_at: float, known_at: float) -> bool:
@@ -154,7 +167,7 @@ def is_stale(asked_at: float, known_at: float) -> bool:
     return 0 < known_at - asked_at <= STALE_S
 
 
-def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
+def _apply_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
     """Note as logged what the log of a lost state has about this job."""
     logged = state.recovered.logged if state.recovered is not None else {}
     name, job_id = printable(ev.name), printable(job.job_id)
@@ -165,10 +178,9 @@ def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
         logged[name] = others
 
 
-def _take_attempt_report(ev: Eval, job: Job, report: JobReport) -> None:
-    is_foreign = job.token is not None and report.token not in {None, job.token}
-    if is_foreign or not 0 <= report.restart <= MAX_RESTARTS:
-        return
+def _apply_attempt_report(ev: Eval, job: Job, report: JobReport) -> None:
+    if job.token is not None and report.token not in {None, job.token}:
+        return  # of another submission's job with the same id
     before = next((r for r in reports_of(job) if r.restart == report.restart), None)
     if before is not None and (before == report or _weight(report) < _weight(before)):
         return
@@ -184,7 +196,7 @@ def _weight(report: JobReport) -> tuple[bool, float]:
     return report.ended, report.ended_at or 0.0
 
 
-def _take_presence(job: Job, *, asked_at: float) -> None:
+def _apply_presence(job: Job, *, asked_at: float) -> None:
     if job.missing_at is not None and not is_stale(asked_at, job.missing_at):
         job.missing_at, job.unaccounted_at, job.unknown_s = None, None, 0.0
 
@@ -195,7 +207,7 @@ def was_missing_too_early(ev: Eval, job: Job) -> bool:
     return ev.state in MAY_RUN_AGAIN and job.missing_at is not None and job.missing_at < ended_at
 
 
-def _take_absence(job: Job, *, asked_at: float) -> None:
+def _apply_absence(job: Job, *, asked_at: float) -> None:
     shown_at = (attempt.queue_at for attempt in job.attempts)
     if not is_stale(asked_at, max([job.registered_at, job.missing_at or 0.0, *shown_at])):
         job.missing_at = asked_at
@@ -210,7 +222,7 @@ def _recall_suspension(ev: Eval, job: Job, attempt: Attempt, *, asked_at: float)
         attempt.suspensions = [(asked_at, State.SUSPENDED)]
 
 
-def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
+def _apply_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
     state = row.state or State.PENDING
     if state is State.REQUEUED and not row.node_list:
         state = State.PENDING  # held back after a requeue: this attempt has not started
@@ -228,9 +240,9 @@ def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
         # Only a change moves the time: a poll without news leaves the state file as it is.
         attempt.queue_at, attempt.queue_state = asked_at, state
     attempt.queue_reason = reason
-    _take_suspension(attempt, state, at=asked_at)
+    _apply_suspension(attempt, state, at=asked_at)
     if attempt.account_state not in ENDS:
-        _take_details(attempt, row, state)
+        _apply_details(attempt, row, state)
 
 
 def _is_news(attempt: Attempt, state: State, *, asked_at: float) -> bool:
@@ -249,7 +261,7 @@ def _stage(state: State) -> int:
     return 3 if state in TERMINAL else 0
 
 
-def _take_details(attempt: Attempt, row: SqueueRow, state: State) -> None:
+def _apply_details(attempt: Attempt, row: SqueueRow, state: State) -> None:
     attempt.time_limit_s = row.time_limit_s if row.time_limit_s is not None else attempt.time_limit_s
     attempt.node_list = row.node_list or attempt.node_list
     if attempt.ran and row.started_at is not None:
@@ -260,13 +272,13 @@ def _take_details(attempt: Attempt, row: SqueueRow, state: State) -> None:
         attempt.ended_at, attempt.elapsed_s = row.ends_at, row.elapsed_s if attempt.ran else 0.0
 
 
-def _take_suspension(attempt: Attempt, state: State, *, at: float) -> None:
+def _apply_suspension(attempt: Attempt, state: State, *, at: float) -> None:
     last = attempt.suspensions[-1][1] if attempt.suspensions else State.RUNNING
     if state in LIVE and state is not last:
         attempt.suspensions.append((at, state))
 
 
-def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None:
+def _apply_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None:
     # A last state without an end comes with 0:0 and a clock that still runs: nothing of it is believed.
     is_half = not row.whole and row.state in TERMINAL and row.ended_at is None
     if row.state is None or is_half or not _is_accounted_news(attempt, row.state, asked_at=asked_at):
@@ -291,7 +303,7 @@ def _is_accounted_news(attempt: Attempt, state: State, *, asked_at: float) -> bo
     return ahead > 0 or (ahead == 0 and not is_stale(asked_at, attempt.account_at))
 
 
-def _take_answered(job: Job, answer: AccountAnswer) -> None:
+def _apply_answered(job: Job, answer: AccountAnswer) -> None:
     """Record that sacct answered about this job, so that what it did not report it did not know."""
     if is_stale(answer.asked_at, job.answered_at):
         return
@@ -350,3 +362,110 @@ def _below(row: SqueueRow, root: str) -> str | None:
     if script is None or not script.startswith(root + os.sep):
         return None
     return name_from_path(script[len(root) + 1 :])
+
+
+class JobIndex:
+    """The jobs of all evals by id; where several share an id, latest first."""
+
+    def __init__(self, evals: Iterable[Eval]) -> None:
+        self._jobs: dict[JobId, list[Tracked]] = {}
+        for ev in evals:
+            for job in ev.jobs:
+                self.add(ev, job)
+
+    def add(self, ev: Eval, job: Job) -> None:
+        """Add a job."""
+        same_id = self._jobs.setdefault(job.job_id, [])
+        same_id.append((ev, job))
+        self.sort(job.job_id)
+
+    def sort(self, job_id: JobId) -> None:
+        """Sort the jobs of one id again, after the registration time of one has changed."""
+        self.of(job_id).sort(key=lambda tracked: -tracked[1].registered_at)
+
+    def of(self, job_id: JobId) -> list[Tracked]:
+        """The jobs that have or had this id."""
+        return self._jobs.get(job_id, [])
+
+    def in_queue(self, row: SqueueRow) -> Tracked | None:
+        """The job of this row of squeue."""
+        for ev, job in self.of(row.job_id):
+            if job.token is not None and row.command.startswith("/"):
+                # The script's path decides without any clock: the launcher's path has the token in it.
+                if f"/{job.token}/" in row.command:
+                    return ev, job
+            elif row.submitted_at is None or not _is_another(job, row.submitted_at):
+                return ev, job
+        return None
+
+    def in_accounts(self, row: SacctJob) -> Tracked | None:
+        """The job of this row of sacct; None also for a row that does not identify its attempt."""
+        submitted_at = row.submitted_at
+        if submitted_at is None:
+            return None
+        for ev, job in self.of(row.job_id):
+            is_known = any(attempt.submitted_at == submitted_at for attempt in job.attempts)
+            if is_known or not _is_anothers_row(job, row, submitted_at):
+                return ev, job
+        return None
+
+
+def attempt_for(job: Job, submitted_at: float) -> Attempt:
+    """The job's attempt with this Submit; a new one if it is not known yet."""
+    for attempt in job.attempts:
+        if attempt.submitted_at == submitted_at:
+            return attempt
+    attempt = Attempt(submitted_at)
+    job.attempts.append(attempt)
+    align(job)
+    return attempt
+
+
+def _is_anothers_submit(job: Job, submitted_at: float) -> bool:
+    """Whether accounting's row belongs to an earlier or later job with the same id; it has no script to decide by.
+
+    A later Submit is the same job's if Slurm would run the attempt before it again (or lost its row, with its node),
+    or if a later report of the job has no attempt yet.
+    """
+    earlier = [a for a in job.attempts if (a.submitted_at or submitted_at) < submitted_at]
+    if not earlier:
+        return _is_before(job, submitted_at)
+    if earlier[-1].account_state is None or earlier[-1].account_state in RUNS_AGAIN:
+        return False
+    since = (earlier[-1].submitted_at or 0.0) - CLOCK_SLACK_S
+    unmatched = unmatched_reports(job)
+    return not any(r.restart >= len(earlier) and (r.started_at or since) >= since for r in unmatched)
+
+
+def _is_another(job: Job, submitted_at: float) -> bool:
+    """Whether a queued job with this Submit is an earlier job with the same id."""
+    if job.token is None:
+        return job.submitted_at is not None and submitted_at < job.submitted_at
+    return _is_before(job, submitted_at)
+
+
+def _is_anothers_row(job: Job, row: SacctJob, submitted_at: float) -> bool:
+    """Whether accounting's row is of an earlier job with the same id; an adopted job may have earlier attempts."""
+    if job.token is not None:
+        return _is_anothers_submit(job, submitted_at)
+    if row.ended_at is not None and row.ended_at < job.registered_at - CLOCK_SLACK_S:
+        return True
+    if job.submitted_at is not None and submitted_at < job.submitted_at:
+        return row.state in TERMINAL - MAY_RUN_AGAIN
+    has_earlier = any((a.submitted_at or submitted_at) < submitted_at for a in job.attempts)
+    return has_earlier and _is_anothers_submit(job, submitted_at)
+
+
+def is_tracked(same_id: Iterable[Tracked], submitted_at: float) -> bool:
+    """Whether one of these jobs, which share an id, is the job with this Submit."""
+    for ev, job in same_id:
+        submits = [attempt.submitted_at for attempt in job.attempts]
+        if not ev.final or not submits or None in submits or max(s for s in submits if s is not None) >= submitted_at:
+            return True
+    return False
+
+
+def _is_before(job: Job, submitted_at: float) -> bool:
+    """Whether this Submit lies before evalmon's sbatch: before its time, and before the job's first known Submit."""
+    submits = [a.submitted_at for a in job.attempts if a.submitted_at is not None]
+    return submitted_at < min([job.registered_at - CLOCK_SLACK_S, *submits])

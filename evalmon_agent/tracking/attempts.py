@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from evalmon_agent.tracking.records import Attempt, Job, JobReport
 
 Pair = tuple[Attempt | None, JobReport | None]
+_Pairs: TypeAlias = "tuple[int, int, _Pairs] | None"
 
 SLACK_S = 60.0
 """How far outside an attempt's time a report's start may lie if the restart number alone does not decide."""
@@ -122,31 +124,22 @@ def _matched(attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: J
 
 def _aligned(attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: JobFacts) -> dict[int, int]:
     """The largest matching that keeps the order; among several, the one with the closest start times."""
-    width = len(attempts) + 1
-    # costs[i][j]: the lowest cost of matching the reports from i on with the attempts from j on.
-    costs = [[0.0] * width for _ in range(len(reports) + 1)]
-    for i in reversed(range(len(reports))):
-        costs[i][-1] = _UNMATCHED * (len(reports) - i)
-        for j in reversed(range(len(attempts))):
-            costs[i][j] = min(costs[i + 1][j] + _UNMATCHED, costs[i][j + 1])
-            if _may_be(attempts[j], reports[i], j, facts):
-                costs[i][j] = min(costs[i][j], costs[i + 1][j + 1] + _distance(attempts[j], reports[i], j))
-    return dict(_walk(costs, attempts, reports, facts))
-
-
-def _walk(
-    costs: Sequence[Sequence[float]], attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: JobFacts
-) -> Iterator[tuple[int, int]]:
-    i = j = 0
-    while i < len(reports) and j < len(attempts):
-        may_be = _may_be(attempts[j], reports[i], j, facts)
-        if may_be and costs[i][j] == costs[i + 1][j + 1] + _distance(attempts[j], reports[i], j):
-            yield i, j
-            i, j = i + 1, j + 1
-        elif costs[i][j] == costs[i][j + 1]:
-            j += 1
-        else:
-            i += 1
+    # best[j]: the lowest cost of matching the reports from i on with the attempts from j on, and the pairs, linked.
+    best: list[tuple[float, _Pairs]] = [(0.0, None)] * (len(attempts) + 1)
+    for i, report in reversed(list(enumerate(reports))):
+        fewer_reports = best
+        best = [*fewer_reports[:-1], (fewer_reports[-1][0] + _UNMATCHED, None)]
+        for j, attempt in reversed(list(enumerate(attempts))):
+            choices = [best[j + 1], (fewer_reports[j][0] + _UNMATCHED, fewer_reports[j][1])]
+            if _may_be(attempt, report, j, facts):
+                cost, others = fewer_reports[j + 1]
+                choices.insert(0, (cost + _distance(attempt, report, j), (i, j, others)))
+            best[j] = min(choices, key=lambda choice: choice[0])
+    matching, pair = {}, best[0][1]
+    while pair is not None:
+        i, j, pair = pair
+        matching[i] = j
+    return matching
 
 
 def _may_be(attempt: Attempt, report: JobReport, number: int, facts: JobFacts) -> bool:

@@ -1,12 +1,13 @@
 """Takes facts into a state and says what happened.
 
-Pure: no file, clock or process. Facts may come late, twice, and in any order: each is recorded on its own (`take`),
+Pure: no file, clock or process. Facts may come late, twice, and in any order: each is recorded on its own (`apply`),
 and an eval's path is derived from all of them (`timeline.steps`). tests/tracking/test_any_order.py has the promises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -14,31 +15,43 @@ import msgspec
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import changed_alerts, may_need_a_person
 from evalmon_agent.tracking.apply import (
+    JobIndex,
+    Tracked,
     apply_account,
     apply_queue,
     apply_registration,
     apply_report,
+    is_tracked,
     registration_of,
     reporter,
     was_missing_too_early,
 )
 from evalmon_agent.tracking.attempts import align
-from evalmon_agent.tracking.facts import (
+from evalmon_agent.tracking.records import (
     AccountAnswer,
+    Alert,
+    Eval,
     Event,
-    Facts,
+    ExperimentState,
+    Job,
+    Logged,
     Measured,
     Measurement,
     QueueAnswer,
     SelfReport,
     Transition,
 )
-from evalmon_agent.tracking.log_diff import unlogged
-from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
-from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, owed_by
-from evalmon_agent.tracking.records import Alert, Eval, ExperimentState, Job, Logged
 from evalmon_agent.tracking.registry import Entry, Registration, registrations
-from evalmon_agent.tracking.timeline import Step, is_final, steps
+from evalmon_agent.tracking.timeline import (
+    Step,
+    Unmeasured,
+    ids_to_account,
+    in_order,
+    is_final,
+    owed_by,
+    steps,
+    unlogged,
+)
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
@@ -46,18 +59,33 @@ from evalmon_agent.words.states import TERMINAL
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All facts of one observation; an empty one means no news."""
+
+    registrations: Sequence[Registration] = ()
+    reports: Sequence[SelfReport] = ()
+    queue: QueueAnswer | None = None
+    accounts: Sequence[AccountAnswer] = ()
+    measurements: Sequence[Measurement] = ()
+
+
 class Tracker:
     """A state that takes in one observation after the other; an eval that no fact touches costs nothing.
 
-    Nobody else may change the evals meanwhile, unless they call `touch` first. `take` may be called several times
+    Nobody else may change the evals meanwhile, unless they call `touch`. `apply` may be called several times
     before `events`; the events are those of one fold of all these facts.
     """
 
     def __init__(self, state: ExperimentState) -> None:
         self.state = state
         self.index = JobIndex(state.evals.values())
-        # Evals touched since the last save, as they were then (JSON); None for a new one.
-        self._before: dict[str, bytes | None] = {}
+        # Each eval's member of `evals` in state.json, as it was read or last saved, in the order of the state.
+        self._saved = {name: _encoded(ev) for name, ev in state.evals.items()}
+        # The names of the evals touched since then, in order.
+        self._touched: dict[str, None] = {}
+        # All members: a state is often saved twice, with an outbox and without.
+        self._json: msgspec.Raw | None = None
         # Evals touched since the last `events`: their path may have new steps.
         self._unsettled = dict(state.evals)
         # Evals whose entry in the four tables below (`_restless` to `_alertable`) is to be computed anew.
@@ -72,8 +100,8 @@ class Tracker:
         self._alertable: dict[str, Eval] = {}
         # Jobs that squeue showed in its last answer as not over, with their eval.
         self._active: set[tuple[str, JobId]] = set()
-        # squeue's last answer, and when it was asked.
-        self._rows: Sequence[SqueueRow] = ()
+        # The rows of squeue's last answer by `id()`, and when it was asked.
+        self._rows: Mapping[int, SqueueRow] = {}
         self._asked_at: float | None = None
         # The `lost_after` of the last `events`: another one may change the path of every eval.
         self._lost_after_s: float | None = None
@@ -84,17 +112,24 @@ class Tracker:
         self._unregistered: list[Registration] = []
 
     def touch(self, ev: Eval) -> None:
-        """Call this before an eval is changed, so that the change and what follows from it are noticed."""
-        self._remember(ev)
+        """Call this when an eval is changed, so that the change and what follows from it are noticed."""
+        self._touched[ev.name] = None
         self._unsettled[ev.name] = self._restless[ev.name] = ev
 
     def is_changed(self) -> bool:
         """Whether an eval has changed since the last `is_saved`."""
-        return any(msgspec.json.encode(self.state.evals[name]) != image for name, image in self._before.items())
+        return any(_encoded(self.state.evals[name]) != self._saved.get(name) for name in self._touched)
+
+    def encoded(self) -> msgspec.Raw:
+        """All evals as JSON; only those that were touched are encoded anew."""
+        if self._json is None or self._touched:
+            self._json = None  # or there would be a third copy meanwhile
+            self._json = msgspec.Raw(b"".join((b"{", b",".join(self._members().values()), b"}")))
+        return self._json
 
     def is_saved(self) -> None:
         """The state was saved: changes are counted from here on."""
-        self._before = {}
+        self._saved, self._touched = self._members(), {}
 
     def registrations(self, entries: Sequence[Entry]) -> list[Registration]:
         """What these entries of the registry have that the state lacks; only new entries are looked at."""
@@ -115,7 +150,7 @@ class Tracker:
                 self.touch(ev)
                 alert.cleared_at = now if alert.cleared_at is None else None
 
-    def take(self, facts: Facts) -> None:
+    def apply(self, facts: Facts) -> None:
         """Take in all facts; `events` then derives what follows from them."""
         adopted = [r for r in facts.registrations if r.submitted_at is not None]
         for registration in facts.registrations:
@@ -124,11 +159,11 @@ class Tracker:
         for registration in adopted:
             self._adopt(registration)
         for report in facts.reports:
-            self._take_report(report, facts.queue)
+            self._apply_report(report, facts.queue)
         if facts.queue is not None:
-            self._take_queue(facts.queue)
+            self._apply_queue(facts.queue)
         for account in facts.accounts:
-            self._take_account(account)
+            self._apply_account(account)
         self._measurements += facts.measurements
 
     def jobs_to_account(self, *, lost_after_s: float) -> list[JobId]:
@@ -152,7 +187,7 @@ class Tracker:
         evals = self._ordered(self._unsettled)
         for ev in evals:
             events += self._settle(ev, lost_after_s=lost_after_s)
-        events += [event for fact in self._measurements for event in self._take_measurement(fact)]
+        events += [event for fact in self._measurements for event in self._apply_measurement(fact)]
         self._measurements = []
         self._unnoted |= self._unsettled
         self._unsettled = {}
@@ -172,21 +207,15 @@ class Tracker:
         ev, token = self.state.evals.get(fact.submission.name), fact.submission.token or None
         return ev is not None and any(job.job_id == fact.job_id and job.token == token for job in ev.jobs)
 
+    def _members(self) -> dict[str, bytes]:
+        return self._saved | {name: _encoded(self.state.evals[name]) for name in self._touched}
+
     def _ordered(self, evals: dict[str, Eval]) -> list[Eval]:
         """In the order of the state."""
         return [ev for ev in self.state.evals.values() if ev.name in evals] if evals else []
 
-    def _remember(self, ev: Eval) -> None:
-        if ev.name not in self._before:
-            self._before[ev.name] = msgspec.json.encode(ev)
-
     def _register(self, fact: Registration) -> Tracked:
-        name = fact.submission.name
-        before = self.state.evals.get(name)
-        if before is None:
-            self._before.setdefault(name, None)
-        else:
-            self.touch(before)
+        before = self.state.evals.get(fact.submission.name)
         jobs = len(before.jobs) if before is not None else 0
         ev, job = apply_registration(self.state, fact)
         self.touch(ev)
@@ -198,10 +227,10 @@ class Tracker:
 
     def _adopt(self, fact: Registration) -> None:
         """Take in a job that `watch` adopted, unless it belongs to an eval already because it reported itself."""
-        if fact.submitted_at is None or not is_borne(self.index.of(fact.job_id), fact.submitted_at):
+        if fact.submitted_at is None or not is_tracked(self.index.of(fact.job_id), fact.submitted_at):
             self._register(fact)
 
-    def _take_report(self, report: SelfReport, queue: QueueAnswer | None) -> None:
+    def _apply_report(self, report: SelfReport, queue: QueueAnswer | None) -> None:
         """Take in a job's report; one of an unknown job is left, and looked at again at the next poll."""
         tracked = reporter(self.index, report)
         if tracked is None:
@@ -213,13 +242,14 @@ class Tracker:
         self.touch(tracked[0])
         apply_report(*tracked, report)
 
-    def _take_queue(self, answer: QueueAnswer) -> None:
+    def _apply_queue(self, answer: QueueAnswer) -> None:
         """Take in an answer of squeue: for evals whose rows changed, and for those that the same rows may change."""
         self._note()
         if self._asked_at is not None and answer.asked_at < self._asked_at:
             self._restless = dict(self.state.evals)
-        evals = self._concerned(answer.rows)
-        self._rows, self._asked_at = answer.rows, answer.asked_at
+        rows_by_identity = dict(zip(map(id, answer.rows), answer.rows, strict=True))
+        evals = self._concerned(rows_by_identity)
+        self._rows, self._asked_at = rows_by_identity, answer.asked_at
         keys = {job.job_id for ev in evals.values() for job in ev.jobs}
         rows = [row for row in answer.rows if row.job_id in keys] if keys else []
         for ev in evals.values():
@@ -227,11 +257,13 @@ class Tracker:
             self._active.difference_update((ev.name, job.job_id) for job in ev.jobs)
         self._active |= apply_queue(self.index, rows, evals.values(), asked_at=answer.asked_at)
 
-    def _concerned(self, rows: Sequence[SqueueRow]) -> dict[str, Eval]:
+    def _concerned(self, rows: Mapping[int, SqueueRow]) -> dict[str, Eval]:
         """The restless evals and those with other rows than before, and all that share an id with one of them."""
         evals = dict(self._restless)
         keys = {job.job_id for ev in evals.values() for job in ev.jobs}
-        new = keys | {row.job_id for row in _changed(self._rows, rows)}
+        # The rows that are new or gone; one that says the same as before is the same object (`slurm.squeue.Parser`).
+        changed = rows.keys() ^ self._rows.keys()
+        new = keys | {(rows.get(identity) or self._rows[identity]).job_id for identity in changed}
         while new:
             more = {ev.name: ev for key in new for ev, _ in self.index.of(key) if ev.name not in evals}
             keys |= new
@@ -239,13 +271,13 @@ class Tracker:
             new = {job.job_id for ev in more.values() for job in ev.jobs} - keys
         return evals
 
-    def _take_account(self, answer: AccountAnswer) -> None:
+    def _apply_account(self, answer: AccountAnswer) -> None:
         for job_id in {*answer.asked, *(row.job_id for row in answer.jobs)}:
             for ev, _ in self.index.of(job_id):
                 self.touch(ev)
         apply_account(self.index, answer)
 
-    def _take_measurement(self, fact: Measurement) -> Iterator[Event]:
+    def _apply_measurement(self, fact: Measurement) -> Iterator[Event]:
         ev = self.state.evals.get(fact.name)
         if ev is None:
             return
@@ -264,7 +296,7 @@ class Tracker:
         """Derive the eval's path and set its state by it; a final eval is left alone."""
         if ev.final:
             return []
-        self._remember(ev)
+        self._touched[ev.name] = None
         for job in ev.jobs:
             if any(attempt.report is not None for attempt in job.attempts):
                 align(job)
@@ -305,17 +337,12 @@ class Tracker:
         return ev.final and not was_missing_too_early(ev, job)
 
 
+def _encoded(ev: Eval) -> bytes:
+    return msgspec.json.encode(ev.name) + b":" + msgspec.json.encode(ev)
+
+
 def _deep_copy(ev: Eval) -> Eval:
     return msgspec.json.decode(msgspec.json.encode(ev), type=Eval)
-
-
-def _changed(before: Sequence[SqueueRow], after: Sequence[SqueueRow]) -> Iterator[SqueueRow]:
-    """The rows that are new or gone; one that says the same as before is the same object (`slurm.squeue.Parser`)."""
-    if before is after:
-        return
-    before_ids, after_ids = {id(row) for row in before}, {id(row) for row in after}
-    yield from (row for row in after if id(row) not in before_ids)
-    yield from (row for row in before if id(row) not in after_ids)
 
 
 def _keep(table: dict[str, T], name: str, value: T | None) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalmon_agent.tracking.facts import QueueAnswer
-from evalmon_agent.tracking.records import Eval, ExperimentState, MonitorJob
+from evalmon_agent.tracking.records import Eval, ExperimentState, MonitorJob, QueueAnswer
 from evalmon_agent.tracking.registry import Entry, What
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL
@@ -23,14 +22,14 @@ def update_monitor_jobs(state: ExperimentState, entries: Sequence[Entry]) -> Non
     sidecar = _latest(entries, "sidecar")
     if sidecar is not None and (state.sidecar is None or state.sidecar.job_id != sidecar):
         state.sidecar = MonitorJob(job_id=sidecar)
-    _take_completion(state, entries)
+    _update_completion(state, entries)
     completion = state.completion
     are_over = not state.waiting and all(map(_looks_over, state.counted))
     if completion is not None and completion.status == COMPLETE and not are_over:
         completion.status = SUBMITTED if completion.job_id else None
 
 
-def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
+def _update_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
     job_id = _latest(entries, "completion")
     refusals = [e.refused for e in entries if e.submission.what == "completion" and e.refused is not None]
     if job_id is None and not refusals:

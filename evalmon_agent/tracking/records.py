@@ -1,10 +1,13 @@
-"""Defines the records of state.json: all that is known of an experiment. Times are epoch seconds, unknown is None.
+"""Defines the records of state.json, of the facts that change it, and of the events that follow. Unknown is None.
 
-`gc=False`: trees without cycles, of which 5,000 evals make 20,000; the collector's walks were a quarter of a poll.
+Times are epoch seconds. `gc=False`: trees without cycles, of which 5,000 evals make 20,000; the collector's walks were
+a quarter of a poll.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct, field
@@ -15,11 +18,15 @@ from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.slurm.sacct import SacctJob
+from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 SCHEMA = 1
 AlertKind = Literal["waits", "unreported"]
+ReportedBy = Literal["sacct", "squeue", "self", "none"]
+"""Who reported an end."""
 
 
 class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
@@ -157,6 +164,11 @@ class Attempt(Struct, omit_defaults=True, gc=False):
         """Whether it started, by any witness."""
         return self.ran or self.report is not None
 
+    @property
+    def ran_for_s(self) -> float | None:
+        """How long it ran, by Slurm, else by its own report."""
+        return self.elapsed_s if self.elapsed_s is not None or self.report is None else self.report.elapsed_s
+
 
 class Alert(Struct, omit_defaults=True, gc=False):
     """What the log told once about a job, for a person to act on; `cleared_at`: since when it is known to be over.
@@ -174,7 +186,7 @@ class Job(Struct, omit_defaults=True, gc=False):
     """One submission of an eval, with its attempts, oldest first.
 
     `token`: part of the path that was submitted; None: the job was adopted.
-    `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is another bearer's of the id.
+    `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is of another job with this id.
     `output`, `errors`: where Slurm writes what an adopted job prints, as patterns of sbatch(1).
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
@@ -338,3 +350,81 @@ class ExperimentState(Struct, omit_defaults=False):
     def counted(self) -> list[Eval]:
         """The evals that were submitted and are not dropped."""
         return [ev for ev in self.evals.values() if ev.name not in self.dropped]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueAnswer:
+    """squeue's answer: all the user's jobs at `asked_at`. A failed call gives no fact."""
+
+    asked_at: float
+    rows: Sequence[SqueueRow]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountAnswer:
+    """sacct's answer about `asked` ids; `disabled`: this cluster keeps no accounting; `user`: whose rows count."""
+
+    asked_at: float
+    asked: frozenset[JobId]
+    jobs: Sequence[SacctJob]
+    disabled: bool = False
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfReport:
+    """One job's own report: its name, where it wrote, and its attempts. `version` tells its file's contents apart.
+
+    `name` is the eval's, None if it was not given one; `job_name` is Slurm's.
+    """
+
+    source: str
+    version: str
+    job_id: JobId
+    name: str | None
+    output_dir: str | None
+    attempts: Sequence[JobReport]
+    tokens: frozenset[str] = frozenset()
+    job_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The figures of one attempt and what it left behind, captured after it ended.
+
+    `restart`: of an attempt that only its report knows, as in its record; `is_later`: of one that was measured before,
+    what it left was looked for again.
+    """
+
+    name: str
+    job_id: JobId
+    submitted_at: float | None
+    figures: Figures
+    evidence: Evidence | None = None
+    restart: int | None = None
+    is_later: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An eval went from one state to the next; `at`: when, if known; `witness`: who reported an end."""
+
+    name: str
+    job_id: JobId
+    previous: State
+    current: State
+    at: float | None
+    attempt: Attempt | None
+    witness: ReportedBy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The figures of an ended attempt are known, or known to be unavailable."""
+
+    name: str
+    job_id: JobId
+    attempt: Attempt
+
+
+Event = Transition | Measured

@@ -1,4 +1,4 @@
-"""Defines the registry's lines, and derives from them what is on record of each submission. Pure.
+"""Defines the registry's lines, and derives from them each submission's outcome, and which evals wait. Pure.
 
 An intent with a token is recorded before each sbatch, an acceptance or a refusal after it. The token is part of the
 path that sbatch is given, so the job of a killed submitter is found by it. An eval that has to wait for a free place
@@ -7,13 +7,14 @@ in the queue is recorded as planned, with the token that its intent will have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace as changed
 
+from evalmon_agent.tracking.records import ExperimentState, Refusal, Waiting
 from evalmon_agent.words.eval_names import task_name
 from evalmon_agent.words.job_id import JobId, array_task
 
@@ -219,7 +220,7 @@ class Entries:
         self._tokens_by_name: dict[str, list[str]] = {}
         self._token_by_job: dict[str, str] = {}
         for record in records:
-            self.take(record)
+            self.add(record)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._by_token.values())
@@ -237,7 +238,7 @@ class Entries:
         token = self._token_by_job.get(job_id)
         return None if token is None else self._by_token[token]
 
-    def take(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
         """Take in the next record."""
         token = _token_of(record)
         before = self._by_token.get(token)
@@ -294,11 +295,6 @@ def _closed(entry: Entry, record: Accepted | Refused | Abandoned | Withdrawn) ->
     return changed(entry, withdrawn=True)
 
 
-def entries(records: Iterable[Record]) -> list[Entry]:
-    """All submissions in order, each with its outcome."""
-    return list(Entries(records))
-
-
 @dataclass(frozen=True, slots=True)
 class Registration:
     """One eval that Slurm accepted, or that was adopted; `submission` is of this eval alone.
@@ -332,3 +328,89 @@ def _of(entry: Entry) -> list[Registration]:
         Registration(submission.of_task(task), array_task(accepted.job_id, task), entry.at, *of_slurm)
         for task in submission.tasks
     ]
+
+
+def latest(entries: Iterable[Entry]) -> dict[Name, Entry]:
+    """The submission that counts for each eval: the last one that Slurm accepted, that is on its way, or that waits."""
+    counting: dict[Name, Entry] = {}
+    for entry in entries:
+        if entry.accepted is not None or entry.is_open or entry.is_waiting:
+            counting.update(dict.fromkeys(entry.submission.names, entry))
+    return counting
+
+
+def waiting(entries: Sequence[Entry]) -> list[Entry]:
+    """The submissions that wait for room, in order; without those whose evals were submitted in another way."""
+    return [entry for entry in unsubmitted(entries) if entry.is_waiting]
+
+
+def unsubmitted(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that wait, and those on their way, which may come back until Slurm's answer is recorded."""
+    counting = latest(entries)
+    return [
+        entry
+        for entry in entries
+        if entry.planned is not None
+        and (entry.is_waiting or entry.is_open)
+        and all(counting[name] is entry for name in entry.submission.names)
+    ]
+
+
+def refused(entries: Iterable[Entry]) -> dict[str, Refusal]:
+    """By name, the evals whose last submission Slurm refused for good; also where an earlier one was accepted."""
+    refusals: dict[str, Refusal] = {}
+    for entry in entries:
+        names = entry.submission.eval_names
+        if entry.is_refused and entry.refused is not None:
+            refusal = Refusal(entry.refused.at, entry.refused.error, entry.submission.script)
+            refusals.update(dict.fromkeys(names, refusal))
+        elif refusals and (entry.accepted is not None or entry.is_open or entry.is_waiting):
+            for name in names:
+                refusals.pop(name, None)
+    return refusals
+
+
+def dropped(entries: Iterable[Entry]) -> dict[str, float]:
+    """By name, the evals that the user dropped, and when; without those that were submitted (or adopted) again.
+
+    What never reached Slurm, because its submitter died or it was withdrawn, brings none back.
+    """
+    drops: dict[str, float] = {}
+    for entry in entries:
+        if entry.dropped is not None:
+            drops.update(dict.fromkeys(entry.dropped.names, entry.at))
+        elif drops and (entry.accepted is not None or entry.is_open or entry.is_waiting or entry.is_refused):
+            for name in entry.submission.eval_names:
+                drops.pop(name, None)
+    return drops
+
+
+def in_queue(entries: Sequence[Entry], state: ExperimentState | None) -> int:
+    """How many evals are with Slurm or on their way, that is, not known to be over."""
+    return sum(not entry.is_waiting and not _is_over(entry, name, state) for name, entry in latest(entries).items())
+
+
+def last_begun_at(entries: Iterable[Entry]) -> float | None:
+    """When the last eval was given to sbatch (epoch)."""
+    return max((e.at for e in entries if e.is_eval and e.has_begun), default=None)
+
+
+def update_unsubmitted(state: ExperimentState, entries: Sequence[Entry]) -> None:
+    """Set `waiting`, `on_their_way`, `refused` and `dropped` by the registry."""
+    state.refused, state.dropped = refused(entries), dropped(entries)
+    state.on_their_way = sum(entry.is_open and entry.is_eval for entry in entries)
+    before = state.waiting
+    state.waiting = {
+        name: before.get(name) or Waiting(since=e.planned.at, script=e.submission.script)
+        for e in unsubmitted(entries)
+        for name in e.submission.eval_names
+        if e.planned is not None
+    }
+    if not state.waiting:
+        state.waiting_for = None
+
+
+def _is_over(entry: Entry, name: Name, state: ExperimentState | None) -> bool:
+    ev = state.evals.get(eval_name(name)) if state is not None else None
+    # An adopted job has no token; its entry's is empty.
+    return ev is not None and ev.final and ev.jobs[-1].token == (entry.token or None)

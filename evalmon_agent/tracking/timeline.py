@@ -1,17 +1,17 @@
-"""Derives the states that an eval went through from all facts, so that their order never matters. Pure."""
+"""Derives from all facts the states that an eval went through, and what is still to be logged, asked and measured.
+
+Pure. The order of the facts never matters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from evalmon_agent.tracking.attempts import FIRST_SUBMIT_S
-from evalmon_agent.tracking.records import Attempt, Eval, Job, JobReport
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Logged, ReportedBy
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
-
-Witness = Literal["sacct", "squeue", "self", "none"]
 
 ACCOUNTING_LAG_S = 120.0
 """How long sacct may not list an ended job before another witness decides."""
@@ -33,16 +33,7 @@ class Step:
     state: State
     at: float | None
     attempt: Attempt | None
-    witness: Witness | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an attempt ended, and who reported it."""
-
-    state: State
-    at: float | None
-    witness: Witness
+    witness: ReportedBy | None = None
 
 
 def steps(ev: Eval, *, lost_after_s: float) -> list[Step]:
@@ -55,7 +46,7 @@ def steps(ev: Eval, *, lost_after_s: float) -> list[Step]:
     return path
 
 
-def ending(job: Job, attempt: Attempt, *, lost_after_s: float) -> Ending | None:
+def ending(job: Job, attempt: Attempt, *, lost_after_s: float) -> Step | None:
     """How the attempt ended; None while it goes on or the end is unknown.
 
     Accounting decides; then squeue's last word; then the job's own report; and only after `lost_after_s`
@@ -63,12 +54,12 @@ def ending(job: Job, attempt: Attempt, *, lost_after_s: float) -> Ending | None:
     """
     state = slurm_says(attempt)
     if state is not None and attempt.account_state in ENDS:
-        return Ending(state, attempt.ended_at, "sacct")
+        return Step(job.job_id, state, attempt.ended_at, attempt, "sacct")
     if state is not None and attempt.queue_state in TERMINAL:
-        return Ending(state, attempt.ended_at, "squeue")
+        return Step(job.job_id, state, attempt.ended_at, attempt, "squeue")
     since = replaced_at(attempt)
     if attempt is not job.latest or since is not None:
-        return _replaced(job, attempt.report, since=since)
+        return _replaced(job, attempt, since=since)
     return _vanished(job, attempt, lost_after_s=lost_after_s)
 
 
@@ -116,7 +107,7 @@ def _job_steps(job: Job, path: list[Step], *, lost_after_s: float) -> bool:
     if not job.attempts:
         lost = _vanished(job, None, lost_after_s=lost_after_s)
         if lost is not None:
-            path.append(Step(job.job_id, lost.state, lost.at, None, lost.witness))
+            path.append(lost)
         return lost is not None
     for number, attempt in enumerate(job.attempts):
         if number:
@@ -129,7 +120,7 @@ def _job_steps(job: Job, path: list[Step], *, lost_after_s: float) -> bool:
         end = ending(job, attempt, lost_after_s=lost_after_s)
         if end is None:
             return False
-        path.append(Step(job.job_id, end.state, end.at, attempt, end.witness))
+        path.append(end)
     return path[-1].state in TERMINAL
 
 
@@ -142,23 +133,25 @@ def _running(job: Job, attempt: Attempt) -> Iterator[Step]:
             yield Step(job.job_id, state, at, attempt)
 
 
-def _replaced(job: Job, report: JobReport | None, *, since: float | None) -> Ending | None:
-    """The steps of an attempt that was requeued; accounting gets time to report how it ended."""
+def _replaced(job: Job, attempt: Attempt, *, since: float | None) -> Step | None:
+    """The end of an attempt that was requeued; accounting gets time to report how it ended."""
     answered = since is not None and job.answered_at >= since + ACCOUNTING_LAG_S
     if job.no_accounting or answered:
-        return Ending(State.REQUEUED, report.ended_at if report is not None else None, "none")
+        ended_at = attempt.report.ended_at if attempt.report is not None else None
+        return Step(job.job_id, State.REQUEUED, ended_at, attempt, "none")
     return None
 
 
-def _vanished(job: Job, attempt: Attempt | None, *, lost_after_s: float) -> Ending | None:
-    """The steps of a job that neither squeue nor accounting knows any more."""
+def _vanished(job: Job, attempt: Attempt | None, *, lost_after_s: float) -> Step | None:
+    """The end of a job that neither squeue nor accounting knows any more."""
     if job.missing_at is None or job.unaccounted_at is None:
         return None
     report = attempt.report if attempt is not None else None
     if report is not None and report.ended and (job.no_accounting or job.unknown_s >= ACCOUNTING_LAG_S):
-        return Ending(State.COMPLETED if report.exit_code == 0 else State.FAILED, report.ended_at, "self")
+        state = State.COMPLETED if report.exit_code == 0 else State.FAILED
+        return Step(job.job_id, state, report.ended_at, attempt, "self")
     if job.unknown_s >= lost_after_s and not (attempt is not None and _may_run(attempt, at=job.unaccounted_at)):
-        return Ending(State.LOST, None, "none")
+        return Step(job.job_id, State.LOST, None, attempt, "none")
     return None
 
 
@@ -167,3 +160,153 @@ def _may_run(attempt: Attempt, *, at: float) -> bool:
     if attempt.account_state not in LIVE or attempt.started_at is None or attempt.time_limit_s is None:
         return False
     return at < attempt.started_at + attempt.time_limit_s
+
+
+Key = tuple[str, State]
+
+
+def unlogged(path: Sequence[Step], logged: Sequence[Logged]) -> Iterator[tuple[Step, State]]:
+    """The steps to log now, each with the state before it, as the log has it.
+
+    The log only grows. A step that turns out late to have happened before something logged is left out; where path and
+    log differ (LOST, and back again), the log goes on from where it is. A log that is ahead of the path, as after a
+    lost state, gets nothing.
+
+    Two attempts that ended alike differ by their Submit: accounting forgets the end of an attempt that was requeued
+    after it, and the next attempt's end must not be taken for that one.
+    """
+    to_log = [step for step in path if step.state is not State.PENDING or step.attempt is not None]
+    if not to_log:
+        return
+    previous = {entry.job_id: entry.state for entry in logged}
+    for step in to_log[_logged_up_to(to_log, logged) :]:
+        yield step, previous.get(step.job_id, State.PENDING)
+        previous[step.job_id] = step.state
+
+
+def _logged_up_to(steps: Sequence[Step], logged: Sequence[Logged]) -> int:
+    """How many of the path's steps the log has, or has gone past.
+
+    Example: the path is RUNNING, FAILED, PENDING, RUNNING, and the log has RUNNING, FAILED: 2. If the log has RUNNING,
+    LOST instead, it has gone another way after the first step: 1, and FAILED is logged next.
+
+    Suspensions are left out of the comparison first, since only an observer that polls at the right time sees them.
+    """
+    step_keys = [(step.job_id, step.state) for step in steps]
+    log_keys = [(entry.job_id, entry.state) for entry in logged]
+    path, log = _without_suspensions(step_keys), _without_suspensions(log_keys)
+    path_to = log_to = 0
+    for number, at in enumerate(log, 1):
+        alike = (i for i in range(path_to, len(path)) if _is_same(steps[path[i]], logged[at]))
+        match = next(alike, None)
+        if match is not None:
+            path_to, log_to = match + 1, number
+    start, end = _between(path, path_to, len(steps))
+    log_start, log_end = _between(log, log_to, len(logged))
+    in_path, in_log = step_keys[start:end], log_keys[log_start:log_end]
+    is_past = log_to < len(log) or in_path[: len(in_log)] != in_log
+    return end if is_past else start + len(in_log)
+
+
+def _is_same(step: Step, entry: Logged) -> bool:
+    """Whether the log's entry may be this step; a Submit that is not known may be any."""
+    submitted_at = step.attempt.submitted_at if step.attempt is not None else None
+    is_one_attempt = None in {submitted_at, entry.submitted_at} or submitted_at == entry.submitted_at
+    return (step.job_id, step.state) == (entry.job_id, entry.state) and is_one_attempt
+
+
+def _between(marks: Sequence[int], number: int, length: int) -> tuple[int, int]:
+    """The range after the first `number` marks, up to the next mark."""
+    return (marks[number - 1] + 1 if number else 0), (marks[number] if number < len(marks) else length)
+
+
+def _without_suspensions(keys: Sequence[Key]) -> list[int]:
+    """The indices of all steps but suspensions: a SUSPENDED after RUNNING, and the RUNNING right after that."""
+    kept: list[int] = []
+    for i, (job_id, state) in enumerate(keys):
+        before = keys[i - 1] if i else None
+        interrupts = state is State.SUSPENDED and before == (job_id, State.RUNNING)
+        resumes = state is State.RUNNING and before == (job_id, State.SUSPENDED) and kept[-1:] != [i - 1]
+        if not interrupts and not resumes:
+            kept.append(i)
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """An attempt that ran and ended, and whose figures are not captured yet."""
+
+    ev: Eval
+    job: Job
+    attempt: Attempt
+
+    @property
+    def key(self) -> tuple[str, JobId, float | None, int | None]:
+        """Identifies it in any copy of the state: name, job id, Submit, restart."""
+        return self.ev.name, self.job.job_id, self.attempt.submitted_at, self.attempt.restart
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether seff knows it; seff knows only a job's last attempt."""
+        return self.attempt is self.job.latest
+
+
+def ids_to_account(ev: Eval) -> list[JobId]:
+    """The ids of its jobs to ask sacct about: missing or ended in squeue, requeued, or ended without figures."""
+    return [] if _is_settled(ev) else [job.job_id for job in ev.jobs if _is_open(ev, job)]
+
+
+def in_order(job_ids: Iterable[JobId]) -> list[JobId]:
+    """Older jobs first."""
+    return sorted(job_ids, key=lambda job_id: (len(job_id), job_id))
+
+
+def unmeasured(state: ExperimentState) -> Iterator[Unmeasured]:
+    """The attempts whose COMPUTE_METRICS is still owed."""
+    return (owed for ev in state.evals.values() for owed in owed_by(ev))
+
+
+def owed_by(ev: Eval) -> Iterator[Unmeasured]:
+    """The same for one eval."""
+    for job in ev.jobs:
+        for attempt in job.attempts:
+            if attempt.figures is None and attempt.has_run and _is_over(ev, job, attempt):
+                yield Unmeasured(ev, job, attempt)
+
+
+def _is_over(ev: Eval, job: Job, attempt: Attempt) -> bool:
+    """Whether a later attempt follows, or the log says that the job has ended."""
+    return attempt is not job.latest or ev.logged_state(job.job_id) in TERMINAL
+
+
+def _is_settled(ev: Eval) -> bool:
+    """Whether accounting has reported everything, as for most of a large experiment, which must cost a poll nothing."""
+    if not ev.final or len(ev.jobs) > 1 or ev.latest is None:
+        return False
+    return all(a.account_state in ENDS and a.accounted is not None for a in ev.jobs[0].attempts)
+
+
+def _is_open(ev: Eval, job: Job) -> bool:
+    latest = job.latest
+    is_over = latest is not None and (latest.account_state in TERMINAL or latest.queue_state in TERMINAL)
+    if job.missing_at is not None and not ev.final and not (is_over and job.job_id != ev.job_id):
+        return True
+    if latest is not None and not is_history_known(job, latest):
+        return True
+    return any(_is_owed(ev, job, attempt) for attempt in job.attempts)
+
+
+def _is_owed(ev: Eval, job: Job, attempt: Attempt) -> bool:
+    """Whether accounting has not yet reported how an ended attempt ended, or what it used."""
+    since = replaced_at(attempt)
+    ended = attempt is not job.latest or since is not None or attempt.queue_state in TERMINAL
+    if not ended or _is_accounted(attempt):
+        return False
+    if since is not None and job.answered_at < since + ACCOUNTING_LAG_S:
+        return True
+    # There is little to know about an attempt that never ran: one answer is enough.
+    return attempt.figures is None if attempt.has_run else not (ev.final and job.answered_at)
+
+
+def _is_accounted(attempt: Attempt) -> bool:
+    return attempt.account_state in ENDS and (attempt.accounted is not None or not attempt.has_run)

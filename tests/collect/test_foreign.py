@@ -17,7 +17,7 @@ from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.trusted import OwnedFiles
-from evalmon_agent.monitor.resource_status import resource_blocks
+from evalmon_agent.monitor.log_blocks import resource_blocks
 from evalmon_agent.settings import Settings
 from evalmon_agent.tracking.records import Eval, Job
 from evidence.gpu_texts import BEGIN_UNIX_S, OUR_HEADER, our_tick

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from evalmon_agent.collect.collect import progress
 from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.tracking.facts import Facts, SelfReport
-from evalmon_agent.tracking.records import ExperimentState, JobReport, Witness
+from evalmon_agent.tracking.fold import Facts
+from evalmon_agent.tracking.records import ExperimentState, JobReport, SelfReport, Witness
 from evalmon_agent.tracking.registry import Registration, Submission
 from experiments import record_script
 from folding import fold

@@ -16,7 +16,7 @@ import faults
 from evalmon_agent.commands.complete import complete
 from evalmon_agent.commands.sidecar import Sidecar
 from evalmon_agent.errors import StoppedError
-from evalmon_agent.monitor.stop_signals import StopSignals
+from evalmon_agent.session import StopSignals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running
@@ -47,7 +47,7 @@ def run_sidecar(exp: Exp) -> None:
 
 def run_completion(exp: Exp) -> None:
     stop = StopSignals()
-    stop.take()
+    stop.install()
     slurm = Slurm(exp.slurm.environ, stopped=stop.is_set)
     try:
         complete(exp.session(environ={"SLURM_JOB_ID": "78"}, slurm=slurm), sleep=stop.pause)

@@ -21,7 +21,7 @@ from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.ledger import Ledger
 from evalmon_agent.settings import Settings
 from evalmon_agent.tracking.records import Witness
-from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Refused, Submission, entries
+from evalmon_agent.tracking.registry import Abandoned, Accepted, Entries, Intent, Refused, Submission
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ class TestLedger:
     def test_records_are_read_back_as_written(self, experiment: Experiment) -> None:
         for record in self.RECORDS:
             experiment.ledger.append(record)
-        assert experiment.ledger.entries() == entries(self.RECORDS)
+        assert experiment.ledger.entries() == list(Entries(self.RECORDS))
         assert len(Path(experiment.registry).read_bytes().split(b"\n")) == len(self.RECORDS) + 1
 
     def test_a_missing_registry_has_no_records(self, experiment: Experiment) -> None:
@@ -97,7 +97,7 @@ class TestLedger:
         looker, writer = Ledger(experiment.registry), Ledger(experiment.registry)
         for count, record in enumerate(self.RECORDS, 1):
             writer.append(record)
-            assert looker.entries() == entries(self.RECORDS[:count]) == Ledger(experiment.registry).entries()
+            assert looker.entries() == list(Entries(self.RECORDS[:count])) == Ledger(experiment.registry).entries()
 
     def test_a_reading_covers_only_what_was_appended_since_the_last(self, experiment: Experiment) -> None:
         for number in range(300):
@@ -118,10 +118,10 @@ class TestLedger:
         for data in (line, b"\n"):
             with open(experiment.registry, "ab") as file:
                 file.write(data)
-            assert (looker.entries(), looker.torn_lines()) == (entries(self.RECORDS[:1]), 1)
+            assert (looker.entries(), looker.torn_lines()) == (list(Entries(self.RECORDS[:1])), 1)
         experiment.ledger.append(self.RECORDS[1])
         for ledger in (looker, experiment.ledger):
-            assert (ledger.entries(), ledger.torn_lines()) == (entries(self.RECORDS[:2]), 1)
+            assert (ledger.entries(), ledger.torn_lines()) == (list(Entries(self.RECORDS[:2])), 1)
 
     @pytest.mark.survives("F12")
     def test_a_record_seen_while_it_is_written_counts_once_complete(self, experiment: Experiment) -> None:
@@ -135,9 +135,9 @@ class TestLedger:
             with open(experiment.registry, "ab") as file:
                 file.write(whole[end : end + 1])
             # The newline is not required.
-            assert looker.entries() == entries(self.RECORDS[: 2 if end >= len(whole) - 2 else 1])
+            assert looker.entries() == list(Entries(self.RECORDS[: 2 if end >= len(whole) - 2 else 1]))
         experiment.ledger.append(self.RECORDS[2])
-        assert looker.entries() == entries(self.RECORDS[:3])
+        assert looker.entries() == list(Entries(self.RECORDS[:3]))
 
     @pytest.mark.parametrize("how", ["replaced", "cut", "cut and grown", "gone", "rewritten in place"])
     def test_a_replaced_file_is_read_from_its_start(self, experiment: Experiment, how: str) -> None:
@@ -146,7 +146,7 @@ class TestLedger:
         first = path.read_bytes()
         experiment.ledger.append(self.RECORDS[2])
         looker = Ledger(experiment.registry)
-        assert looker.entries() == entries([self.RECORDS[0], self.RECORDS[2]])
+        assert looker.entries() == list(Entries([self.RECORDS[0], self.RECORDS[2]]))
         other = first.replace(b"epoch1", b"epoch2") + path.read_bytes()[len(first) :]
         if how == "replaced":
             (path.parent / "new").write_bytes(other)
@@ -271,6 +271,11 @@ class TestReports:
 
     def test_a_report_with_a_newer_schema_is_skipped(self, experiment: Experiment) -> None:
         self.write(experiment, "11.json", schema=2)
+        assert list(reports.changed(experiment.jobs, {})) == []
+
+    @pytest.mark.parametrize("restart", [-1, reports.MAX_RESTARTS + 1])
+    def test_an_impossible_restart_count_is_ignored(self, experiment: Experiment, restart: int) -> None:
+        self.write(experiment, "11.json", attempts=[{"restart": restart, "started_at": 1.0}])
         assert list(reports.changed(experiment.jobs, {})) == []
 
     @pytest.mark.survives("F12")

@@ -11,8 +11,8 @@ import pytest
 from evalmon_agent.monitor import measure as measure_module
 from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer, look_again, measure
 from evalmon_agent.slurm import client
-from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.timeline import unmeasured
 from experiments import Exp, ended, record_script
 
 DELAY_S = 30.0

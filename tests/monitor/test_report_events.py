@@ -12,8 +12,8 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.monitor import log_blocks
 from evalmon_agent.monitor.log_blocks import result_log, settled_by
-from evalmon_agent.tracking.facts import Event, Facts, Measurement
-from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
+from evalmon_agent.tracking.fold import Facts
+from evalmon_agent.tracking.records import Eval, Event, Evidence, ExperimentState, Measurement
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, account, accounts, queue, report, reported, row, told
 

@@ -18,13 +18,13 @@ from evalmon_agent.submission.retry_plan import (
     description,
 )
 from evalmon_agent.tracking.records import Attempt, Eval, Job, JobReport
-from evalmon_agent.tracking.registry import Adopted, Intent, Submission, entries
-from evalmon_agent.tracking.results import EvalResults
+from evalmon_agent.tracking.registry import Adopted, Entries, Intent, Submission
+from evalmon_agent.tracking.verdict import EvalResults
 from evalmon_agent.words.states import State
 
 NAME = "r1/t/epoch0"
 SCRIPT = "/exp/r1/eval/t_epoch0.slurm"
-[ENTRY] = entries([Intent(Submission(NAME, SCRIPT, token="t1"), 1.0, "login1", 1)])
+[ENTRY] = list(Entries([Intent(Submission(NAME, SCRIPT, token="t1"), 1.0, "login1", 1)]))
 SUCCESS = EvalResult(status="success", samples_completed=4, samples_total=4, log="/l.eval", known_by="place")
 ERROR = EvalResult(status="error", samples_completed=2, samples_total=4, log="/l.eval", known_by="output")
 
@@ -130,13 +130,13 @@ def test_a_job_that_evalmon_did_not_submit_is_not_retried() -> None:
 
 
 def test_an_adopted_job_is_not_retried() -> None:
-    [adopted] = entries([Adopted(Submission(NAME), "1", 2.0, 1.0)])
+    [adopted] = list(Entries([Adopted(Submission(NAME), "1", 2.0, 1.0)]))
     taken_up = Eval(NAME, "1", State.FAILED, jobs=[Job("1", 1.0)], final=True)
     assert "evalmon did not submit it" in str(decided(taken_up, entry=adopted, names=[NAME]))
 
 
 def test_an_eval_submitted_again_since_its_end_was_checked_is_left_alone() -> None:
-    [meanwhile] = entries([Intent(Submission(NAME, SCRIPT, token="t2"), 2.0, "login2", 1)])
+    [meanwhile] = list(Entries([Intent(Submission(NAME, SCRIPT, token="t2"), 2.0, "login2", 1)]))
     assert "somebody else" in str(decided(ended(State.FAILED), entry=meanwhile, names=[NAME]))
 
 

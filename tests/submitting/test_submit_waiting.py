@@ -29,8 +29,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.environment import for_monitor_jobs
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job
-from evalmon_agent.tracking.registry import Intent, Planned, Submission, entries
-from evalmon_agent.tracking.unsubmitted import waiting
+from evalmon_agent.tracking.registry import Entries, Intent, Planned, Submission, waiting
 from experiments import Exp, ended, pending
 
 LIMIT = (
@@ -317,8 +316,8 @@ def test_after_stop_waiting_evals_are_not_submitted_until_submitted_again(tmp_pa
 
 def test_a_reader_that_does_not_know_the_record_ignores_it() -> None:
     planned = Planned(Submission("r1/a", "/s", token="t"), 1.0)
-    assert [] == [entry for entry in entries([]) if entry.is_waiting]
-    [entry] = entries([planned])
+    assert [] == [entry for entry in list(Entries([])) if entry.is_waiting]
+    [entry] = list(Entries([planned]))
     assert (entry.is_waiting, entry.is_open, waiting([entry])) == (True, False, [entry])
 
 

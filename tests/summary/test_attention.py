@@ -11,7 +11,7 @@ from evalmon_agent.summary import causes
 from evalmon_agent.summary.attention import Group, groups, in_order, need_attention, verdict_line
 from evalmon_agent.summary.build import VERDICTS
 from evalmon_agent.summary.records import AlertSummary, EvalSummary, NodeSummary, Summary
-from evalmon_agent.tracking.results import NOT_LOOKED_FOR
+from evalmon_agent.tracking.verdict import NOT_LOOKED_FOR
 from summary.summarised import finished, summary_of
 
 TIME = Diagnosis("time-limit", None, "Increase the eval's --time")

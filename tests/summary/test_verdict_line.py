@@ -12,7 +12,7 @@ from evalmon_agent.evidence.diagnosis.causes import CAUSES, Diagnosis
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import VERDICTS
 from evalmon_agent.summary.records import EvalSummary, ExperimentCost, Summary
-from evalmon_agent.tracking.results import NOT_LOOKED_FOR
+from evalmon_agent.tracking.verdict import NOT_LOOKED_FOR
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.states import State
 

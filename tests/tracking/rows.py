@@ -7,8 +7,19 @@ from typing import Any
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.facts import AccountAnswer, Event, Facts, Measured, QueueAnswer, SelfReport, Transition
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, JobReport
+from evalmon_agent.tracking.fold import Facts
+from evalmon_agent.tracking.records import (
+    AccountAnswer,
+    Attempt,
+    Eval,
+    Event,
+    ExperimentState,
+    JobReport,
+    Measured,
+    QueueAnswer,
+    SelfReport,
+    Transition,
+)
 from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.states import TERMINAL, State

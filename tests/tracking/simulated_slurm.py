@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, SelfReport
-from evalmon_agent.tracking.records import JobReport
+from evalmon_agent.tracking.records import AccountAnswer, JobReport, QueueAnswer, SelfReport
 from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State

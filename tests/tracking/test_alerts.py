@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.tracking.alerts import may_need_a_person, newly_unreported
-from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Alert
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, queue, registered, report, reported, row, told

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.tracking.alerts import action_for, may_need_a_person, newly_stuck, starved_by
-from evalmon_agent.tracking.facts import Facts, QueueAnswer
-from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.records import Alert, Job
+from evalmon_agent.tracking.fold import Facts, Tracker
+from evalmon_agent.tracking.records import Alert, Job, QueueAnswer
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, queue, registered, row, told
 
@@ -136,11 +135,11 @@ def test_an_alert_is_cleared_with_its_reason_and_opened_again_with_it() -> None:
         (920, "Priority", T + 860),
         (980, "JobHeldUser", None),
     ):
-        tracker.take(Facts(queue=QueueAnswer(T + at, [row(State.PENDING, reason=reason)])))
+        tracker.apply(Facts(queue=QueueAnswer(T + at, [row(State.PENDING, reason=reason)])))
         tracker.events(lost_after_s=1800.0)
         tracker.update_alerts(now=T + at)
         assert alert.cleared_at == cleared_at, at
-    tracker.take(Facts(queue=QueueAnswer(T + 1040, [row(State.RUNNING, start=1000)])))
+    tracker.apply(Facts(queue=QueueAnswer(T + 1040, [row(State.RUNNING, start=1000)])))
     tracker.events(lost_after_s=1800.0)
     tracker.update_alerts(now=T + 1040)
     assert (T + 1040, [alert]) == (alert.cleared_at, only_job(found).alerts)

@@ -29,11 +29,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Attempt, Eval
-from evalmon_agent.tracking.registry import Accepted, Dropped, Intent, Record, Refused, Submission, entries
+from evalmon_agent.tracking.registry import (
+    Accepted,
+    Dropped,
+    Entries,
+    Intent,
+    Record,
+    Refused,
+    Submission,
+    update_unsubmitted,
+)
 from evalmon_agent.tracking.timeline import slurm_says
-from evalmon_agent.tracking.unsubmitted import update_unsubmitted
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from tracking.simulated_slurm import (
@@ -306,14 +314,14 @@ def test_a_drop_or_a_refusal_at_any_time_and_twice_changes_no_transition(
     records = [record for number, kind in enumerate(kinds) for record in _records(name, kind, number)]
     for fact in in_time:
         first.take(fact, now=cluster.over_at)
-    update_unsubmitted(first.state, entries(records))
+    update_unsubmitted(first.state, list(Entries(records)))
     read = 0
     for fact in shuffled:
         # Each observer has read the registry up to some line; the next one may read lines again.
         read = random.randint(read, len(records))
-        update_unsubmitted(second.state, entries([*records[:read], *records[:read]]))
+        update_unsubmitted(second.state, list(Entries([*records[:read], *records[:read]])))
         second.take(fact, now=cluster.over_at)
-    update_unsubmitted(second.state, entries([*records, *records]))
+    update_unsubmitted(second.state, list(Entries([*records, *records])))
     assert outcome(first) == outcome(second)
     known = (first.state.dropped, first.state.refused)
     assert known == (second.state.dropped, second.state.refused)

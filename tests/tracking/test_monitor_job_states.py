@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.monitor_job_states import COMPLETE, REFUSED, SUBMITTED, all_final, update_monitor_jobs
 from evalmon_agent.tracking.records import ExperimentState, Logged, MonitorJob
-from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Record, Refused, Submission, What, entries
+from evalmon_agent.tracking.registry import Abandoned, Accepted, Entries, Intent, Record, Refused, Submission, What
 from evalmon_agent.words.states import State
 from tracking.rows import Told, queue, registered, row, told
 
@@ -19,7 +19,7 @@ def submitted(token: str, what: What, job_id: str | None = None) -> list[Record]
 
 def helped(*records: Record, state: ExperimentState | None = None) -> ExperimentState:
     state = state if state is not None else ExperimentState(experiment="/exp")
-    update_monitor_jobs(state, entries(records))
+    update_monitor_jobs(state, list(Entries(records)))
     return state
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from evalmon_agent.experiment.state import recover
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.logbook.blocks import (
     BlockKind,
     all_complete,
+    blocks_in,
     compute_metrics,
     join,
     note,
     state_change,
     state_change_terminal,
 )
-from evalmon_agent.logbook.read import blocks
-from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.records import ExperimentState, Logged, MonitorJob, Recovered
-from evalmon_agent.tracking.recover import recover
+from evalmon_agent.tracking.fold import Facts
+from evalmon_agent.tracking.records import ExperimentState, Logged, Measurement, MonitorJob, Recovered
 from evalmon_agent.words.states import State
 from tracking.rows import JOB, NAME, T, Told, account, accounts, queue, registered, row
 
@@ -31,7 +31,7 @@ def changed(previous: State, current: State, *, name: str = NAME, job_id: str = 
 def recovered(*log: list[str], name: str = NAME) -> Told:
     """An eval registered into a state that was restored from this log."""
     found = Told()
-    recover(found.state, blocks(join(log)))
+    recover(found.state, blocks_in(join(log)))
     found.take(Facts(registrations=[registered(name)]))
     return found
 
@@ -52,7 +52,7 @@ def test_the_completion_jobs_in_the_log_are_restored() -> None:
         note(T, BlockKind.COMPLETION_SUBMITTED, "Summary", {}),
         note(T, BlockKind.ALERT, "Summary", {"Job ID": "8"}),
     ]
-    assert {"7"} == recover(ExperimentState(experiment="/exp"), blocks(join(log)))
+    assert {"7"} == recover(ExperimentState(experiment="/exp"), blocks_in(join(log)))
 
 
 def test_transitions_in_the_log_are_not_logged_again() -> None:
@@ -91,7 +91,7 @@ def test_two_evals_whose_printed_names_are_equal_keep_their_own_lines() -> None:
     hostile, plain = "r/\x1b", "r/\\x1b"
     log = [changed(State.PENDING, State.RUNNING, name=n, job_id=j) for n, j in ((hostile, "1"), (plain, "2"))]
     found = Told()
-    recover(found.state, blocks(join(log)))
+    recover(found.state, blocks_in(join(log)))
     found.take(Facts(registrations=[registered(hostile, "1"), registered(plain, "2", token="9c")]))
     logged = {name: ev.logged for name, ev in found.state.evals.items()}
     assert {hostile: [Logged("1", State.RUNNING)], plain: [Logged("2", State.RUNNING)]} == logged

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.apply import MAX_RESTARTS
-from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.words.states import State
 from tracking.rows import (
     JOB,
@@ -144,11 +143,6 @@ def test_a_report_that_is_read_again_changes_nothing() -> None:
     found = told(report(reported(start=6)), ended)
     assert ([], 1) == (found.take(ended, report(reported(start=6))), len(found.reports))
     assert found.reports[0].ended
-
-
-def test_an_impossible_restart_count_is_ignored() -> None:
-    found = told(report(reported(-1), reported(MAX_RESTARTS + 1)))
-    assert ([], [], []) == (found.path, found.reports, found.attempts)
 
 
 # Jobs that were never registered, or are registered later.

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.state import recover
 from evalmon_agent.figures.efficiency import Figures, from_self
-from evalmon_agent.logbook.blocks import BlockKind, join
-from evalmon_agent.logbook.read import blocks
+from evalmon_agent.logbook.blocks import BlockKind, blocks_in, join
 from evalmon_agent.monitor.log_blocks import blocks_of, settled_by
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import may_need_a_person
-from evalmon_agent.tracking.facts import Event, Facts, Measurement, QueueAnswer
-from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, unmeasured
-from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.recover import recover
+from evalmon_agent.tracking.fold import Facts, Tracker
+from evalmon_agent.tracking.records import Event, ExperimentState, Measurement, QueueAnswer
+from evalmon_agent.tracking.timeline import Unmeasured, ids_to_account, in_order, unmeasured
 from evalmon_agent.words.states import State
 from folding import fold
 from tracking.simulated_slurm import Cluster
@@ -66,11 +64,11 @@ class Watcher:
         self.tracker.is_saved()
         kept = self._with_known_rows(facts)
         if in_parts:
-            self.tracker.take(Facts(kept.registrations, kept.reports, kept.queue))
+            self.tracker.apply(Facts(kept.registrations, kept.reports, kept.queue))
             self.tracker.jobs_to_account(lost_after_s=LOST_AFTER_S)
-            self.tracker.take(Facts(accounts=kept.accounts, measurements=kept.measurements))
+            self.tracker.apply(Facts(accounts=kept.accounts, measurements=kept.measurements))
         else:
-            self.tracker.take(kept)
+            self.tracker.apply(kept)
         new = self.tracker.events(lost_after_s=LOST_AFTER_S)
         assert expected == new
         assert anew == self.state
@@ -105,7 +103,7 @@ class Watcher:
             queue=None if look.squeue_fails else self.cluster.queue(at, mystery=look.mystery),
         )
         preview = Tracker(copy_of(self.state))
-        preview.take(local)
+        preview.apply(local)
         wanted = preview.jobs_to_account(lost_after_s=LOST_AFTER_S)
         accounts = [self.cluster.accounts(at, lag=look.lag_s, asked=wanted)]
         return Facts(
@@ -152,13 +150,13 @@ class Watcher:
     def lose_state(self) -> None:
         """Lose state.json and keep the log."""
         self.state = ExperimentState(experiment="/exp")
-        recover(self.state, blocks(self.log))
+        recover(self.state, blocks_in(self.log))
 
     def logged(self, name: str) -> list[tuple[str, State]]:
         """The transitions of one eval in the log, checked to be continuous."""
         found = []
         last: dict[str, str] = {}
-        for block in blocks(self.log):
+        for block in blocks_in(self.log):
             if (block.kind, block.subject) == (BlockKind.STATE_CHANGE, name):
                 job_id, current = block.fields["Job ID"], block.fields["Current"]
                 assert block.fields["Previous"] == last.get(job_id, "PENDING"), self.log
@@ -167,7 +165,7 @@ class Watcher:
         return found
 
     def measured(self, name: str) -> int:
-        return sum((block.kind, block.subject) == (BlockKind.COMPUTE_METRICS, name) for block in blocks(self.log))
+        return sum((block.kind, block.subject) == (BlockKind.COMPUTE_METRICS, name) for block in blocks_in(self.log))
 
 
 def measured(owed: Unmeasured, figures: Figures) -> Measurement:

@@ -18,15 +18,12 @@ from evalmon_agent.tracking.registry import (
     Refused,
     Submission,
     Withdrawn,
-    entries,
-    registrations,
-)
-from evalmon_agent.tracking.unsubmitted import (
     dropped,
     in_queue,
     last_begun_at,
     latest,
     refused,
+    registrations,
     update_unsubmitted,
     waiting,
 )
@@ -41,7 +38,7 @@ TAKEN = Accepted("p", "7", 22.0)
 
 def state_of(*records: Record) -> tuple[bool, bool, list[str]]:
     """(waits, is being submitted, the jobs that it has)."""
-    known = entries(records)
+    known = list(Entries(records))
     return bool(waiting(known)), any(entry.is_open for entry in known), [r.job_id for r in registrations(known)]
 
 
@@ -74,7 +71,7 @@ def test_an_eval_that_was_submitted_meanwhile_waits_no_more() -> None:
 def test_evals_not_known_to_be_over_are_counted_and_array_tasks_one_by_one() -> None:
     array = Intent(Submission("r/x", tasks=(0, 1, 2), token="x"), 20.0, "login1", 1)
     later = Planned(Submission("r/q", "/q", token="q"), 22.0)
-    known = entries([PLANNED, INTENT, array, Accepted("x", "8", 21.0), later])
+    known = list(Entries([PLANNED, INTENT, array, Accepted("x", "8", 21.0), later]))
     assert 4 == in_queue(known, None)
     over = Eval("r/x[1]", "8_1", State.FAILED, final=True, jobs=[Job("8_1", 20.0, "x")])
     earlier = Eval("r/x[2]", "1_2", State.FAILED, final=True, jobs=[Job("1_2", 1.0, "before")])
@@ -86,13 +83,13 @@ def test_evals_not_known_to_be_over_are_counted_and_array_tasks_one_by_one() -> 
 def test_the_state_keeps_when_and_why_evals_wait_until_the_last_is_submitted() -> None:
     state = ExperimentState("/exp", waiting_for="a limit")
     array = Planned(Submission("r/x", "/x", tasks=(0, 1), token="x"), 11.0)
-    update_unsubmitted(state, entries([PLANNED, array]))
+    update_unsubmitted(state, list(Entries([PLANNED, array])))
     assert {"r/a": 10.0, "r/x[0]": 11.0, "r/x[1]": 11.0} == {name: one.since for name, one in state.waiting.items()}
     assert "a limit" == state.waiting_for
     # One that is being submitted may wait again: its submitter may die.
-    update_unsubmitted(state, entries([PLANNED, INTENT]))
+    update_unsubmitted(state, list(Entries([PLANNED, INTENT])))
     assert ["r/a"] == list(state.waiting)
-    update_unsubmitted(state, entries([PLANNED, INTENT, TAKEN, array, Withdrawn("x", 12.0)]))
+    update_unsubmitted(state, list(Entries([PLANNED, INTENT, TAKEN, array, Withdrawn("x", 12.0)])))
     assert ({}, None) == (state.waiting, state.waiting_for)
 
 
@@ -102,36 +99,41 @@ def test_slurms_last_refusal_is_kept_until_the_eval_is_submitted_again() -> None
         Refused("x", "no", 2.0),
     ]
     refusal = Refusal(2.0, "no", "/x")
-    assert {"r/x[0]": refusal, "r/x[1]": refusal} == refused(entries(array))
+    assert {"r/x[0]": refusal, "r/x[1]": refusal} == refused(list(Entries(array)))
     # A limit that passes is no refusal.
-    assert {} == refused(entries([PLANNED, INTENT, LIMIT]))
+    assert {} == refused(list(Entries([PLANNED, INTENT, LIMIT])))
     again: list[Record] = [Intent(Submission("r/x", "/x", tasks=(1,), token="y"), 3.0, "h", 1)]
-    assert ["r/x[0]"] == list(refused(entries([*array, *again])))
-    assert ["r/x[0]"] == list(refused(entries([*array, *again, Accepted("y", "7", 4.0)])))
-    assert Refusal(5.0, "still no", "/x") == refused(entries([*array, *again, Refused("y", "still no", 5.0)]))["r/x[1]"]
+    assert ["r/x[0]"] == list(refused(list(Entries([*array, *again]))))
+    assert ["r/x[0]"] == list(refused(list(Entries([*array, *again, Accepted("y", "7", 4.0)]))))
+    assert (
+        Refusal(5.0, "still no", "/x")
+        == refused(list(Entries([*array, *again, Refused("y", "still no", 5.0)])))["r/x[1]"]
+    )
     # An earlier job of the eval does not change.
-    known = entries([INTENT, TAKEN, Intent(Submission("r/a", "/a", token="q"), 30.0, "h", 1), Refused("q", "no", 31.0)])
+    known = list(
+        Entries([INTENT, TAKEN, Intent(Submission("r/a", "/a", token="q"), 30.0, "h", 1), Refused("q", "no", 31.0)])
+    )
     assert (["7"], ["r/a"]) == ([r.job_id for r in registrations(known)], list(refused(known)))
 
 
 def test_a_drop_lasts_until_the_eval_is_submitted_or_adopted_again() -> None:
     drop = Dropped(("r/a", "r/x[1]"), 40.0)
     taken: list[Record] = [INTENT, TAKEN, drop]
-    assert {"r/a": 40.0, "r/x[1]": 40.0} == dropped(entries(taken))
+    assert {"r/a": 40.0, "r/x[1]": 40.0} == dropped(list(Entries(taken)))
     later = Intent(Submission("r/a", "/a", token="q"), 50.0, "h", 1)
-    assert {"r/x[1]": 40.0} == dropped(entries([*taken, later]))
-    assert {"r/a": 60.0, "r/x[1]": 40.0} == dropped(entries([*taken, later, Dropped(("r/a",), 60.0)]))
+    assert {"r/x[1]": 40.0} == dropped(list(Entries([*taken, later])))
+    assert {"r/a": 60.0, "r/x[1]": 40.0} == dropped(list(Entries([*taken, later, Dropped(("r/a",), 60.0)])))
     # It is unknown whether a submission that never reached Slurm was one.
-    assert {"r/a": 40.0, "r/x[1]": 40.0} == dropped(entries([*taken, later, Abandoned("q", 51.0)]))
+    assert {"r/a": 40.0, "r/x[1]": 40.0} == dropped(list(Entries([*taken, later, Abandoned("q", 51.0)])))
     waits = Planned(Submission("r/a", "/a", token="w"), 50.0)
-    assert {"r/x[1]": 40.0} == dropped(entries([*taken, waits]))
-    assert {"r/a": 40.0, "r/x[1]": 40.0} == dropped(entries([*taken, waits, Withdrawn("w", 51.0)]))
-    assert {"r/x[1]": 40.0} == dropped(entries([*taken, later, Refused("q", "no", 51.0)]))
+    assert {"r/x[1]": 40.0} == dropped(list(Entries([*taken, waits])))
+    assert {"r/a": 40.0, "r/x[1]": 40.0} == dropped(list(Entries([*taken, waits, Withdrawn("w", 51.0)])))
+    assert {"r/x[1]": 40.0} == dropped(list(Entries([*taken, later, Refused("q", "no", 51.0)])))
     adopted = Adopted(Submission("r/a"), "8", 70.0, 69.0)
-    assert ["r/x[1]"] == list(dropped(entries([*taken, adopted])))
+    assert ["r/x[1]"] == list(dropped(list(Entries([*taken, adopted]))))
     # A known submission does not change, and a drop counts as no submission.
-    assert [("r/a", "7")] == [(r.submission.name, r.job_id) for r in registrations(entries(taken))]
-    assert (1, 20.0) == (in_queue(entries(taken), None), last_begun_at(entries(taken)))
+    assert [("r/a", "7")] == [(r.submission.name, r.job_id) for r in registrations(list(Entries(taken)))]
+    assert (1, 20.0) == (in_queue(list(Entries(taken)), None), last_begun_at(list(Entries(taken))))
 
 
 RECORDS = st.lists(
@@ -155,7 +157,7 @@ RECORDS = st.lists(
 
 @given(RECORDS)
 def test_one_submission_counts_and_an_accepted_eval_never_waits_in_any_order(records: list[Record]) -> None:
-    known = entries(records)
+    known = list(Entries(records))
     counting = latest(known)
     assert len(counting) <= 1
     for entry in waiting(known):

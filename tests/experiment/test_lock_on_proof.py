@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from evalmon_agent.errors import LockUnavailableError
+from evalmon_agent.experiment.experiment_lock import release_if_over
 from evalmon_agent.files.marker import Holder
-from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running
 

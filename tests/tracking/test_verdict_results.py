@@ -12,7 +12,7 @@ from evalmon_agent.evidence import owners
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport, Witness
-from evalmon_agent.tracking.results import EvalResults, settle
+from evalmon_agent.tracking.verdict import EvalResults, settle
 
 T = 1_790_000_000.0
 

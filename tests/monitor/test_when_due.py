@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.tracking.schedule import MAX_BACK_OFF_S, back_off_s, hand_over_at
+from evalmon_agent.monitor.hand_over import hand_over_at
+from evalmon_agent.monitor.poll import MAX_BACK_OFF_S, back_off_s
 
 
 @pytest.mark.survives("S14")

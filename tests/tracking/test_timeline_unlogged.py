@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalmon_agent.tracking.log_diff import unlogged
 from evalmon_agent.tracking.records import Attempt, Logged
-from evalmon_agent.tracking.timeline import Step
+from evalmon_agent.tracking.timeline import Step, unlogged
 from evalmon_agent.words.states import State
 
 LETTERS = {

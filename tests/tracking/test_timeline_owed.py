@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, unmeasured
+from evalmon_agent.tracking.fold import Facts
+from evalmon_agent.tracking.records import Measurement
+from evalmon_agent.tracking.timeline import Unmeasured, ids_to_account, in_order, unmeasured
 from evalmon_agent.words.states import State
 from tracking.rows import (
     JOB,
@@ -130,7 +131,7 @@ def test_a_running_attempt_owes_no_figures() -> None:
 def test_an_ended_attempt_owes_figures_until_they_are_captured() -> None:
     found = told(queue(60, DONE))
     [one] = owed(found)
-    assert ((NAME, JOB, T + 1, None), True, 50.0) == (one.key, one.is_latest, one.elapsed_s)
+    assert ((NAME, JOB, T + 1, None), True, 50.0) == (one.key, one.is_latest, one.attempt.ran_for_s)
     assert (None, 1800.0) == (one.attempt.accounted, one.attempt.time_limit_s)
     found.take(accounts(61, ACCOUNTED))
     assert found.attempts[0].accounted == owed(found)[0].attempt.accounted
@@ -167,5 +168,5 @@ def test_an_older_job_of_a_retried_eval_owes_its_figures_too() -> None:
 def test_an_attempt_known_only_by_its_report_owes_figures_with_the_reports_time() -> None:
     restarts = report(reported(0, start=6, end=50, signal=15), reported(1, start=200, end=300, exit_code=0))
     found = told(restarts, queue(320), accounts(320, disabled=True))
-    times = [(o.attempt.submitted_at, o.is_latest, o.elapsed_s) for o in owed(found)]
+    times = [(o.attempt.submitted_at, o.is_latest, o.attempt.ran_for_s) for o in owed(found)]
     assert [(None, False, 44.0), (None, True, 100.0)] == times
