@@ -32,7 +32,7 @@ IN_MEMORY = "its log is in memory"
 AT_A_URL = "its log is at a URL"
 GONE = "its log is gone"
 NOT_READABLE_HERE = "its log lies where it cannot be read from here"
-NOT_TOLD_APART = "its log cannot be told apart from another job's"
+NOT_TOLD_APART = "its log cannot be told apart from another eval's"
 NOT_WRITTEN = "no log was written, by choice"
 PLACE_UNKNOWN = "where its log lies is not known"
 LEFT_OUT = "it ran more evals than are recorded"
@@ -146,19 +146,25 @@ def _results_of(
     known_by = {path: owner.known_by for path, owner in own.items()}
     results_of_job = JobResults()
     reasons: list[str] = []
+    of_any = {path for path, owner in own.items() if owner.program is None}
+    printed = [by_path[path] for path, owner in own.items() if owner.known_by == OUTPUT]
+    needing_any = 0
     for number, program in enumerate(job.programs):
         before = resumed.by(program)
         complete = [log for log in before if log.status == SUCCESS]
         known_by = {log.path: PLACE for log in complete} | known_by
         is_complete = bool(before) and len(complete) == len(before)
-        if any(_is_of(owner, number, program, by_path[path]) for path, owner in own.items()):
+        its_own = {path for path, owner in own.items() if _is_of(owner, number, program, by_path[path])}
+        if its_own:
             why = _why_not_whole(program, known_by, disputed, job.not_all_read)
+            needing_any += its_own <= of_any
         elif is_complete:
             continue
         else:
-            why = _why_unknown(program, disputed, job.not_all_read)
+            why = _why_unknown(program, [*disputed, *printed], job.not_all_read)
             results_of_job.without_log += [number] if why is None else []
         reasons += [why] if why else []
+    reasons += [NOT_TOLD_APART] if needing_any > len(of_any) else []
     reasons += [LEFT_OUT] if job.left_out else []
     reasons += [job.not_all_read] if job.not_all_read is not None and not _are_all_read(job, by_path) else []
     if job.names_framework and not own and (job.nodes_unseen or not job.is_watched):
@@ -262,7 +268,8 @@ class _Claims(Generic[_Job]):
         for name in self._printed.get(log.path, ()):
             job = self._jobs[name]
             if _is_between(log, job.started_at, job.ended_at):
-                numbers = [number for number, program in enumerate(job.programs) if _may_be_of(program, log)]
+                named = [number for number, program in enumerate(job.programs) if _is_named(program, log)]
+                numbers = named or [n for n, program in enumerate(job.programs) if could_have_written(program, log)]
                 yield _Claim(name, numbers[0] if len(numbers) == 1 else None, job.started_at, job.ended_at)
 
     def by_place(self, log: EvalLog) -> Iterator[_Claim[_Job]]:
@@ -341,8 +348,11 @@ def _is_of(owner: Owner[_Job], number: int, program: ObservedProgram, log: EvalL
 
 def _may_be_of(program: ObservedProgram, log: EvalLog) -> bool:
     """The same where its process was not seen to write that: it may have been seen to write this one."""
-    is_named = any(is_this(written, log.path) for written in program.wrote)
-    return is_named or could_have_written(program, log)
+    return _is_named(program, log) or could_have_written(program, log)
+
+
+def _is_named(program: ObservedProgram, log: EvalLog) -> bool:
+    return any(is_this(written, log.path) for written in program.wrote)
 
 
 def _why_not_whole(

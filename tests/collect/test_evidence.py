@@ -132,7 +132,7 @@ def test_a_log_that_two_evals_may_have_written_diagnoses_neither(tmp_path: Path)
     study.exp.observe_to_the_end()
     summary = (study.exp.ours / "summary.json").read_text()
     assert {ev["verdict"] for ev in json.loads(summary)["evals"]} == {"failed"}
-    assert summary.count("cannot be told apart from another job") == 2
+    assert summary.count("cannot be told apart from another eval's") == 2
     assert "of one of them" not in summary + study.exp.log()
 
 

@@ -91,6 +91,20 @@ def test_the_last_line_of_the_output_names_the_log() -> None:
     assert known_by(jobs, log(), log("b.eval")) == {"a.eval": ("a", "output")}
 
 
+def test_a_printed_log_is_the_result_of_one_program_not_of_each_that_may_have_written_it() -> None:
+    printed = ("/w/logs/a.eval", "/w/logs/b.eval")
+    one = results({"a": job(program(), program(), printed=printed)}, [log()])["a"]
+    assert (one.unverified, one.without_log) == (o.NOT_TOLD_APART, [])
+    both = results({"a": job(program(), program(), printed=printed)}, [log(), log("b.eval")])["a"]
+    assert (both.unverified, both.without_log) == (None, [])
+
+
+def test_of_a_log_that_another_program_named_it_is_unknown_whose_it_is() -> None:
+    named = program(cwd="/v", wrote=wrote("/w/logs/a.eval", known_by=("line",)), is_in_pid_namespace=True)
+    found = results({"a": job(program(), named, printed=("/w/logs/a.eval",))}, [log()])["a"]
+    assert (found.unverified, found.without_log) == (o.NOT_TOLD_APART, [])
+
+
 def test_a_log_that_only_one_program_can_have_written_is_its_log() -> None:
     jobs = {"a": job(program()), "b": job(program(cwd="/v")), "c": job(program(60, 90))}
     assert known_by(jobs, log()) == {"a.eval": ("a", "place")}
