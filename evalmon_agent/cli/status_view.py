@@ -108,7 +108,15 @@ def _freshness(summary: Summary, heartbeat: Heartbeat | None, *, now: float) -> 
     left_s = _left_s(summary.evals)
     if left_s:
         parts.append(f"about {total(left_s)} left at this pace")
+    if late := _late(summary.evals):
+        names = f"{late[0].name}" if len(late) == 1 else f"{len(late)} running evals"
+        parts.append(f"{printable(names)} may reach the time limit at this pace")
     return "; ".join(parts)
+
+
+def _late(evals: Sequence[EvalSummary]) -> list[EvalSummary]:
+    """The running evals whose samples come too slowly for their time limit."""
+    return [ev for ev in _running(evals) if ev.time_limit_s and (_duration_by_samples(ev) or 0.0) > ev.time_limit_s]
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Foreign, Job, JobReport
 from evalmon_agent.tracking.timeline import ENDS, Unmeasured, slurm_says
-from evalmon_agent.tracking.verdict import end_of_attempt, settle, was_not_started
+from evalmon_agent.tracking.verdict import AttemptsByTime, end_of_attempt, settle, was_not_started
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
 
@@ -49,7 +49,13 @@ _CSV_BYTES = 16 * 1024 * 1024
 
 
 def collect(
-    experiment: Experiment, state: ExperimentState, owed: Unmeasured, reader: LogReader, *, slurm: Slurm
+    experiment: Experiment,
+    state: ExperimentState,
+    owed: Unmeasured,
+    reader: LogReader,
+    *,
+    slurm: Slurm,
+    by_time: AttemptsByTime | None = None,
 ) -> Evidence:
     """The evidence of one ended attempt; what cannot be read is not there.
 
@@ -81,7 +87,7 @@ def collect(
     if not owed.is_latest:
         return evidence
     # Over the whole experiment: a neighbour's log must not tell why this one failed.
-    results = settle(state, only={ev.name}, so_far={ev.name: evidence})[ev.name]
+    results = settle(state, only={ev.name}, so_far={ev.name: evidence}, by_time=by_time)[ev.name]
     end = end_of_attempt(
         attempt,
         state=_state(ev, job, attempt),

@@ -24,7 +24,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState, Measurement
 from evalmon_agent.tracking.timeline import Unmeasured
-from evalmon_agent.tracking.verdict import settle
+from evalmon_agent.tracking.verdict import AttemptsByTime, settle
 from evalmon_agent.words.job_id import parse_job_id
 
 Key = tuple[str, str, float | None, int | None]
@@ -74,12 +74,12 @@ class Measurer:
 
         `final`: wait no longer, and leave out seff where accounting has the figures. `show`: told how many are done.
         """
-        began_at = clock()
+        began_at, by_time = clock(), AttemptsByTime(state.evals.values())
         measurements = []
         for owed in unmeasured:
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
-                measurements.append(self.measurement(state, owed, figures))
+                measurements.append(self.measurement(state, owed, figures, by_time))
             if show is not None:
                 show(len(measurements))
             if clock() - began_at >= at_most_s:
@@ -87,10 +87,18 @@ class Measurer:
         return measurements
 
     def measurement(
-        self, state: ExperimentState, owed: Unmeasured, figures: Figures, *, is_later: bool = False
+        self,
+        state: ExperimentState,
+        owed: Unmeasured,
+        figures: Figures,
+        by_time: AttemptsByTime,
+        *,
+        is_later: bool = False,
     ) -> Measurement:
         """These figures, with what the attempt has left behind; `is_later`: it was measured before."""
-        evidence = collect(self.session.experiment, state, owed, self._reader, slurm=self.session.slurm)
+        evidence = collect(
+            self.session.experiment, state, owed, self._reader, slurm=self.session.slurm, by_time=by_time
+        )
         if is_later:
             evidence = replace(evidence, looked_again_at=time.time())
         name, job_id, submitted_at, restart = owed.key
@@ -160,7 +168,8 @@ def look_again(observer: Observer, measurer: Measurer, state: ExperimentState, *
     Where a result is unknown or missing, and where a log was changed since it was read: it was scored again. Those that
     were looked at longest ago come first, so that each has its turn, if not in this call.
     """
-    settled = settle(state)
+    by_time = AttemptsByTime(state.evals.values())
+    settled = settle(state, by_time=by_time)
     measurements: list[Measurement] = []
     with progress_bar("Reading logs", len(state.evals)) as show:
         for number, ev in enumerate(sorted(state.evals.values(), key=_looked_again_at), 1):
@@ -172,7 +181,7 @@ def look_again(observer: Observer, measurer: Measurer, state: ExperimentState, *
                 break
             if result.missing or result.unknown is not None or _is_changed(attempt.evidence):
                 owed = Unmeasured(ev, ev.jobs[-1], attempt)
-                measurements.append(measurer.measurement(state, owed, attempt.figures, is_later=True))
+                measurements.append(measurer.measurement(state, owed, attempt.figures, by_time, is_later=True))
     return observer.record(measurements=measurements) if measurements else state
 
 

@@ -66,7 +66,7 @@ def _what_happened(troubled: Sequence[EvalSummary]) -> str:
     most_frequent = outcomes if len(outcomes) <= _OUTCOMES_AT_MOST else outcomes[: _OUTCOMES_AT_MOST - 1]
     parts = [f"{count} {plural(outcome) if count > 1 else outcome}" for outcome, count in most_frequent]
     if rest := len(troubled) - sum(count for _, count in most_frequent):
-        parts.append(f"{rest} failed otherwise")
+        parts.append(f"{rest} failed for other reasons")
     return ", ".join(parts)
 
 

@@ -120,7 +120,7 @@ def _scores_section(evals: Sequence[EvalSummary]) -> list[str]:
 def _results_section(evals: Sequence[EvalSummary]) -> list[str]:
     """A row for each log that is an eval's own, and why samples failed; no section if there is none."""
     rows = [[cell(ev.name), *_result_cells(result)] for ev in evals for result in ev.results]
-    head = ["Evaluation", "Task", "Model", "Its log says", "Samples", "Scores", "Log"]
+    head = ["Evaluation", "Task", "Model", "Log status", "Samples", "Scores", "Log"]
     failed = [
         f"* **{cell(ev.name)}**, {cell(result.task)}: {cell(result.failed_samples)}"
         for ev in evals

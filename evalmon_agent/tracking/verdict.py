@@ -5,7 +5,8 @@ Results are settled over the whole experiment: a log has at most one owner.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,8 +47,37 @@ _CLOCKS_DIFFER_S = 600.0
 """How far the clocks of two nodes and of the file server are apart at most; munge refuses half of that."""
 
 
+class AttemptsByTime:
+    """The attempts of an experiment that ran, found by when they did: only one that ran meanwhile can have a log."""
+
+    def __init__(self, evals: Iterable[Eval]) -> None:
+        """Take the attempts as they are now."""
+        attempts = [(ev, attempt) for ev in evals for job in ev.jobs for attempt in job.attempts if attempt.has_run]
+        self._attempts = sorted(attempts, key=lambda each: _started_at(each[1]))
+        self._starts = [_started_at(attempt) for _, attempt in self._attempts]
+        self._longest_s = max((_ended_at(attempt) - _started_at(attempt) for _, attempt in attempts), default=0.0)
+
+    def beside(self, evals: Iterable[Eval]) -> Iterator[tuple[Eval, Attempt]]:
+        """The attempts of these evals, and those that ran at the same time as one of them."""
+        own = [(ev, attempt) for ev in evals for job in ev.jobs for attempt in job.attempts if attempt.has_run]
+        if not own:
+            return
+        yield from own
+        names = {ev.name for ev, _ in own}
+        since = min(_started_at(attempt) for _, attempt in own) - _CLOCKS_DIFFER_S
+        until = max(_ended_at(attempt) for _, attempt in own) + _CLOCKS_DIFFER_S
+        first, last = bisect_left(self._starts, since - self._longest_s), bisect_right(self._starts, until)
+        for ev, attempt in self._attempts[first:last]:
+            if ev.name not in names and _ended_at(attempt) >= since:
+                yield ev, attempt
+
+
 def settle(
-    state: ExperimentState, *, only: Collection[str] | None = None, so_far: Mapping[str, Evidence] | None = None
+    state: ExperimentState,
+    *,
+    only: Collection[str] | None = None,
+    so_far: Mapping[str, Evidence] | None = None,
+    by_time: AttemptsByTime | None = None,
 ) -> dict[str, EvalResults]:
     """The results of each eval, by its name.
 
@@ -55,22 +85,26 @@ def settle(
         state: of the whole experiment: another eval may have written the same logs.
         only: the evals that are asked for; None: all.
         so_far: what the latest attempts of some evals have left behind by now, where the state does not say it.
+        by_time: the state's attempts, if the caller asks more than once.
     """
-    by_attempt = results_by_attempt(state, only=only, so_far=so_far)
-    evals = [ev for name, ev in state.evals.items() if only is None or name in only]
-    return {ev.name: by_attempt.get(id(ev.latest), NO_RESULTS) for ev in evals}
+    by_attempt = results_by_attempt(state, only=only, so_far=so_far, by_time=by_time)
+    return {ev.name: by_attempt.get(id(ev.latest), NO_RESULTS) for ev in _those(state, only)}
 
 
 def results_by_attempt(
-    state: ExperimentState, *, only: Collection[str] | None = None, so_far: Mapping[str, Evidence] | None = None
+    state: ExperimentState,
+    *,
+    only: Collection[str] | None = None,
+    so_far: Mapping[str, Evidence] | None = None,
+    by_time: AttemptsByTime | None = None,
 ) -> dict[int, EvalResults]:
     """The same for each attempt that ran, earlier ones included, by its `id()`."""
     fresh = so_far or {}
-    evals = [ev for name, ev in state.evals.items() if only is None or name in only]
+    evals = _those(state, only)
     jobs: dict[int, ObservedJob] = {}
     logs: dict[str, EvalLog] = {}
     # An earlier attempt's logs, and those of an earlier job, are its own: nobody else's.
-    for ev, attempt in _attempts(state, evals):
+    for ev, attempt in (by_time or AttemptsByTime(state.evals.values())).beside(evals):
         evidence = (fresh.get(ev.name) if attempt is ev.latest else None) or attempt.evidence or Evidence()
         jobs[id(attempt)] = _observed(attempt, evidence)
         for log in evidence.logs:
@@ -85,18 +119,8 @@ def results_by_attempt(
     }
 
 
-def _attempts(state: ExperimentState, evals: Collection[Eval]) -> Iterator[tuple[Eval, Attempt]]:
-    """The attempts that ran; of other evals those that did so at the same time, for only they can have their logs."""
-    ran = [attempt for ev in evals for job in ev.jobs for attempt in job.attempts if attempt.has_run]
-    names = {ev.name for ev in evals}
-    since = min(map(_started_at, ran), default=_NEVER) - _CLOCKS_DIFFER_S
-    until = max(map(_ended_at, ran), default=0.0) + _CLOCKS_DIFFER_S
-    for ev in state.evals.values():
-        for job in ev.jobs:
-            for attempt in job.attempts:
-                is_near = ev.name in names or (_started_at(attempt) <= until and _ended_at(attempt) >= since)
-                if attempt.has_run and is_near:
-                    yield ev, attempt
+def _those(state: ExperimentState, only: Collection[str] | None) -> list[Eval]:
+    return list(state.evals.values()) if only is None else [state.evals[name] for name in only if name in state.evals]
 
 
 def _started_at(attempt: Attempt) -> float:

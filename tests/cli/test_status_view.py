@@ -125,7 +125,7 @@ def so_far(done: int | None, total: int | None) -> EvalResult:
 def test_a_running_evals_samples_say_how_long_it_takes_from_a_tenth_of_them_on() -> None:
     def left(*results: EvalResult) -> str:
         evals = [
-            ev(f"r/{n}", "active", "RUNNING", elapsed_s=600.0, result=result, results=[result])
+            ev(f"r/{n}", "active", "RUNNING", elapsed_s=600.0, time_limit_s=None, result=result, results=[result])
             for n, result in enumerate(results)
         ]
         return lines(summary(*evals), columns=120)[1]

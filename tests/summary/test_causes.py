@@ -146,7 +146,7 @@ def test_advice_with_one_evals_figures_is_not_given_for_all() -> None:
     own = [Diagnosis("time-limit", "line", f"Increase the eval's --time: {n} of 12 samples took 1h") for n in (3, 3, 5)]
     evals = [failed(str(n), diagnosis, state=State.TIMEOUT) for n, diagnosis in enumerate(own)]
     assert [own[0].advice] == [cause.advice for cause in group(evals[:2])]
-    assert ["Increase the eval's --time"] == [cause.advice for cause in group(evals)]
+    assert ["Increase the eval's --time (evalmon retry does)"] == [cause.advice for cause in group(evals)]
 
 
 def test_an_unmeasured_failure_is_listed_with_slurms_state() -> None:

@@ -74,7 +74,10 @@ EVALS = [ev(), OOM, ev("suspect"), ev("unverified"), RUNNING, ev("dropped")]
         ),
         (
             [*[OOM] * 4, *[ev("failed", "time-limit")] * 3, ev("failed", "cancelled"), ev("suspect")],
-            "0 of 9 evals succeeded; 9 need you: 4 ran out of GPU memory, 3 reached the time limit, 2 failed otherwise",
+            (
+                "0 of 9 evals succeeded; 9 need you: "
+                "4 ran out of GPU memory, 3 reached the time limit, 2 failed for other reasons"
+            ),
         ),
         ([ev(), ev("unverified")], "1 of 2 evals succeeded; 1 could not be verified"),
         (

@@ -56,10 +56,12 @@ REFUSED = "refused-by-slurm"
 
 CAUSES: dict[str, Cause] = {
     # What Slurm decides.
-    "time-limit": Cause("reached the time limit", "Increase the eval's --time", lies_in=LiesIn.EVAL),
+    "time-limit": Cause(
+        "reached the time limit", "Increase the eval's --time (evalmon retry does)", lies_in=LiesIn.EVAL
+    ),
     "host-out-of-memory": Cause(
         "ran out of memory",
-        "Increase the eval's --mem, or load and keep less at once",
+        "Increase the eval's --mem (evalmon retry does), or load and keep less at once",
         lies_in=LiesIn.EVAL,
     ),
     "bystander-out-of-memory": Cause(
@@ -239,7 +241,7 @@ CAUSES: dict[str, Cause] = {
     "terminated": Cause("was ended by a signal", "See who sent it: the script, a wrapper, or an administrator"),
     "python-error": Cause("raised a Python exception", "See the line of your code that the error names"),
     # The eval's own word.
-    "eval-error": Cause("ended in an error", "Look at its log"),
+    "eval-error": Cause("ended in an error", "Read its log for the full error"),
     "eval-cancelled": Cause(
         "was cancelled from inside the job", "Run it again, or inspect eval-retry", lies_in=LiesIn.EVAL
     ),
