@@ -175,11 +175,15 @@ def test_an_interrupted_report_keeps_the_old_one_and_can_be_repeated(exp: Exp) -
 def test_while_the_page_is_drawn_the_summary_is_written_already(exp: Exp) -> None:
     pytest.importorskip("vl_convert")
     exp.experiment.prepare(group_readable=False)
-    (exp.root / "gpu_metrics.csv").write_bytes(table(STARTED + 5) + table(STARTED + 65))
-    submission = Submission("r1/a", str(exp.root / "a.slurm"), str(exp.root), token="7" * 16)
-    exp.experiment.ledger.append(Intent(submission, STARTED - 90, "host", 1))
-    exp.experiment.ledger.append(Accepted(submission.token, JobId("11"), STARTED - 60))
-    exp.slurm.show([ended("11")])
+    jobs = [str(number) for number in range(11, 71)]  # so many that drawing takes seconds
+    for job_id in jobs:
+        output = exp.root / job_id
+        output.mkdir()
+        (output / "gpu_metrics.csv").write_bytes(table(STARTED + 5) + table(STARTED + 65))
+        submission = Submission(f"r1/{job_id}", str(output / "a.slurm"), str(output), token=job_id * 8)
+        exp.experiment.ledger.append(Intent(submission, STARTED - 90, "host", 1))
+        exp.experiment.ledger.append(Accepted(submission.token, JobId(job_id), STARTED - 60))
+    exp.slurm.show([ended(job_id) for job_id in jobs])
     said = interrupted(exp, "report", ".", when="Drawing report.html")
     assert said == "summary.md is written, report.html is not; run evalmon report again"
     assert (exp.ours / "summary.md").exists()
