@@ -43,6 +43,8 @@ from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted
 
 _ALL_OVER = "all evaluations are over"
+_LOOK_EVERY_S = 5.0
+"""How often it looks whether another process has completed the experiment: its job must not last for another poll."""
 
 
 @click.command("sidecar")
@@ -124,7 +126,21 @@ class Sidecar:
             pass
         except Exception as error:  # noqa: BLE001 - the one catch-all of this loop: it counts, and polls again
             self._failed(error)
-        return f"ended by {self._stop.name}" if self._pause(max(next_at - time.monotonic(), 0.1)) else None
+        is_over = self._wait(max(next_at - time.monotonic(), 0.1))
+        if self._stop.is_set():
+            return f"ended by {self._stop.name}"
+        return _ALL_OVER if is_over else None
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait that long, or until a signal, or until another process has logged ALL_COMPLETE (only then True)."""
+        until = time.monotonic() + seconds
+        while not self._stop.is_set() and (left_s := until - time.monotonic()) > 0:
+            self._stop.wait(min(left_s, _LOOK_EVERY_S))
+            with suppress(OSError, EvalmonError):
+                state = self._observer.saved_by_another()
+                if state is not None and is_complete(state):
+                    return True
+        return False
 
     def _watch(self, *, until_monotonic_s: float) -> str | None:
         """Poll once and do what follows from it; returns the reason to stop, if there is one."""
@@ -201,7 +217,8 @@ class Sidecar:
             due_in_s, left_s = due_at - time.time(), until_monotonic_s - time.monotonic()
             if due_in_s >= left_s and not all_final(state):
                 return state
-            self._pause(min(max(due_in_s, 0.2), max(left_s, 0.0)))
+            if self._wait(min(max(due_in_s, 0.2), max(left_s, 0.0))):
+                return self._observer.record()
         return state
 
     def _interval_s(self) -> float:

@@ -89,6 +89,7 @@ class Observer:
         )
         self._uncounted = 0
         self._held: Held | None = None
+        self._of_another: Held | None = None
         self.notifier = Notifier(session.experiment)
         self._mode_set: int | None = None
 
@@ -133,6 +134,14 @@ class Observer:
             self._save(held, [*log_blocks.set_aside(held, now), *change(held.state, now)])
         self.notifier.start_if_due(self.session)
         return held.state
+
+    def saved_by_another(self) -> ExperimentState | None:
+        """The state that another process has saved since this one last looked; None if none has."""
+        latest = self._of_another or self._held
+        if latest is None or latest.is_current():
+            return None
+        self._of_another = state_file.read(self.experiment)
+        return self._of_another.state if self._of_another is not None else None
 
     def last_word(self, new: Sequence[Block]) -> None:
         """Log this in the opened directory, even if the experiment's path now leads to another one."""
@@ -231,7 +240,7 @@ class Observer:
                 self.experiment.set_modes(group_readable=self.settings.group_readable)
         is_current = asked is not None and asked.is_current()
         held = (asked if is_current else self._let_go()) or state_file.hold(self.experiment, now=now)
-        self._held = None
+        self._held = self._of_another = None
         self._append_blocks(held.state)
         cut_torn(self.experiment.log)
         self._append_notices(held.state)

@@ -100,6 +100,33 @@ def test_the_sidecar_watches_measures_and_ends_with_the_evals(exp: Exp) -> None:
     assert json.loads((exp.ours / "summary.json").read_text())["complete"]
 
 
+def test_the_sidecar_ends_within_seconds_if_another_process_completed_the_experiment(exp: Exp) -> None:
+    configure(exp, poll_interval=3600)
+    with sidecar(exp) as process:
+        wait(exp, lambda: polls(exp) >= 1)
+        wait(exp, lambda: "RUNNING" in exp.log())
+        exp.slurm.show([ended("11")])
+        began = time.monotonic()
+        exp.observe_to_the_end()
+        assert len(exp.blocks("ALL_COMPLETE")) == 1
+        assert process.wait(20) == 0, output(process)
+        assert time.monotonic() - began < 20
+    assert polls(exp) == 2
+    assert "Reason: all evaluations are over" in exp.blocks("MONITOR_STOPPED")[0]
+
+
+def test_a_save_of_another_process_that_completes_nothing_ends_no_sidecar(exp: Exp) -> None:
+    configure(exp, poll_interval=3600)
+    exp.register(r1_b="12")
+    with sidecar(exp) as process:
+        wait(exp, lambda: polls(exp) >= 1)
+        exp.slurm.show([ended("11"), pending("12")])
+        exp.observe_to_the_end()
+        time.sleep(7)
+        assert process.poll() is None
+        assert stop(process) < 3
+
+
 @pytest.mark.survives("F23")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_sidecar_within_seconds(exp: Exp, number: int) -> None:
