@@ -6,7 +6,7 @@ import fnmatch
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import click
@@ -42,8 +42,8 @@ from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports,
 from evalmon_agent.tracking.apply import JobIndex, is_tracked
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Adopted, Entry, Submission
-from evalmon_agent.words.job_id import component_of, whole_job
+from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
+from evalmon_agent.words.job_id import JobId, component_of, whole_job
 from evalmon_agent.words.printable import printable
 
 
@@ -83,7 +83,8 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
     else:
         verb = "would watch" if dry_run else "watching"
         for ev in report.watched:
-            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']})")
+            note = f"; {printable(ev['note'])}" if "note" in ev else ""
+            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']}){note}")
         for ev in report.skipped:
             click.echo(f"skipped {printable(ev['name'])}  job {ev['job_id']}: {ev['why']}")
         if report.unmonitored:
@@ -115,16 +116,16 @@ def watch(
     report = WatchReport()
     chosen = _chosen(known, requests, match, report)
     state, entries = _so_far(experiment, settings)
-    new = _new(chosen, JobIndex(state.evals.values()), report)
+    registered = {registration.job_id for registration in registrations(entries)}
+    new, hooked = _new(chosen, JobIndex(state.evals.values()), registered, report)
     taken = {name: not ev.final for name, ev in state.evals.items()}
     taken |= {e.submission.name: True for e in entries if e.is_eval and e.is_open}
     planned = plan_adoptions(new, root=experiment.root, taken=taken)
-    jobs = dict(zip(planned, with_places(slurm, list(planned.values())), strict=True))
-    adopted = _records(jobs, work_dirs=_work_dirs(entries), now=time.time())
-    report.watched = [
-        {"name": name, "job_id": job.job_id, "state": str(job.state or "unknown")} for name, job in jobs.items()
-    ]
-    report.unmonitored = list(jobs)
+    jobs = with_places(slurm, [*planned.values(), *(job for _, job in hooked)])
+    names = [*planned, *(name for name, _ in hooked)]
+    adopted = _records(names, jobs, unmonitored=planned, work_dirs=_work_dirs(entries), now=time.time())
+    report.watched[:0] = [_watched(name, job) for name, job in planned.items()]
+    report.unmonitored = list(planned)
     if dry_run:
         return report
     experiment.prepare(group_readable=settings.group_readable)
@@ -190,22 +191,33 @@ def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState
 
 
 def _new(
-    chosen: Mapping[SlurmJob, WatchRequest], index: JobIndex, report: WatchReport
-) -> list[tuple[WatchRequest, SlurmJob]]:
-    """The jobs that are not evals yet, neither registered nor by their own report."""
+    chosen: Mapping[SlurmJob, WatchRequest], index: JobIndex, registered: Collection[JobId], report: WatchReport
+) -> tuple[list[tuple[WatchRequest, SlurmJob]], list[tuple[str, SlurmJob]]]:
+    """The jobs that are not evals yet; and those that are evals by their own report only, with their names."""
     new: list[tuple[WatchRequest, SlurmJob]] = []
+    hooked: list[tuple[str, SlurmJob]] = []
     for job, request in chosen.items():
         same_id = index.of(job.job_id)
         if not is_tracked(same_id, job.submitted_at):
             new.append((request, job))
             continue
         name = same_id[0][0].name
-        if request.name is None or name_of(request.name, job.job_id) == name:
+        other = None if request.name is None or name_of(request.name, job.job_id) == name else request.name
+        if job.job_id not in registered:
+            hooked.append((name, job))
+            report.watched.append(_watched(name, job))
+            if other is not None:
+                report.watched[-1]["note"] = f"its own report names it so; {other} is not used"
+        elif other is None:
             report.skipped.append({"name": name, "job_id": job.job_id, "why": "already registered"})
         else:
-            error = f"it is the eval {name} already, and an eval keeps its name; leave out {request.name}="
+            error = f"it is the eval {name} already, and an eval keeps its name; leave out {other}="
             report.refused.append({"job_id": job.job_id, "error": error})
-    return new
+    return new, hooked
+
+
+def _watched(name: str, job: SlurmJob) -> dict[str, str]:
+    return {"name": name, "job_id": job.job_id, "state": str(job.state or "unknown")}
 
 
 def _work_dirs(entries: Iterable[Entry]) -> list[str | None]:
@@ -214,13 +226,20 @@ def _work_dirs(entries: Iterable[Entry]) -> list[str | None]:
     return [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
 
 
-def _records(jobs: Mapping[str, SlurmJob], *, work_dirs: Sequence[str | None], now: float) -> list[Adopted]:
-    """The records. A working directory is an eval's place for CSVs only if no other eval writes there."""
-    used = Counter([*work_dirs, *(job.place.work_dir for job in jobs.values() if job.place is not None)])
+def _records(
+    names: Sequence[str],
+    jobs: Sequence[SlurmJob],
+    *,
+    unmonitored: Collection[str],
+    work_dirs: Sequence[str | None],
+    now: float,
+) -> list[Adopted]:
+    """The records. An unmonitored job's working directory is its place for CSVs only if no other eval writes there."""
+    used = Counter([*work_dirs, *(job.place.work_dir for job in jobs if job.place is not None)])
     records = []
-    for name, job in jobs.items():
+    for name, job in zip(names, jobs, strict=True):
         place = job.place or JobDetails(job.job_id, None)
-        output_dir = place.work_dir if used[place.work_dir] == 1 else None
+        output_dir = place.work_dir if name in unmonitored and used[place.work_dir] == 1 else None
         record = Adopted(
             Submission(name, job.script or "", output_dir),
             job.job_id,

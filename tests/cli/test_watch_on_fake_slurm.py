@@ -218,16 +218,19 @@ def test_a_job_that_reported_itself_is_that_eval(exp: Exp) -> None:
     exp.experiment.prepare(group_readable=False)
     exp.report("11", "hooked")
     exp.slurm.show([running("11")])
-    done = watch(exp, "11")
+    done = watch(exp, "a=11")
     assert (done.returncode, done.stdout.splitlines()[:2]) == (
         0,
         [
-            "skipped hooked  job 11: already registered",
+            "watching hooked  job 11 (RUNNING); its own report names it so; a is not used",
             "completion job: submitted job 1001 (after 1 job)",
         ],
     )
     assert (list(exp.state()["evals"]), len(exp.state()["evals"]["hooked"]["jobs"])) == (["hooked"], 1)
-    assert "--dependency=afterany:11" in exp.slurm.calls("sbatch")[0]
+    submitted = exp.slurm.calls("sbatch")
+    assert "--dependency=afterany:11" in submitted[0]
+    assert ["--partition=gpu --account=lab --qos=normal" in call for call in submitted] == [True, True]
+    assert watch(exp, "11").stdout.startswith("skipped hooked  job 11: already registered\n")
 
 
 @pytest.mark.survives("S4")
