@@ -149,7 +149,11 @@ def _chosen(
         if not jobs:
             report.refused.append({"job_id": request.job_id, "error": _why_not(known, request)})
         for job in jobs:
-            if chosen.setdefault(job, request).name is None:
+            earlier = chosen.get(job)
+            if earlier is not None and None not in (earlier.name, request.name):
+                error = f"two names are given, {earlier.name} and {request.name}; give one"
+                report.refused.append({"job_id": job.job_id, "error": error})
+            elif earlier is None or earlier.name is None:
                 chosen[job] = request
     if match is None:
         return chosen

@@ -71,9 +71,14 @@ def test_a_second_watch_changes_nothing(exp: Exp) -> None:
 def test_another_name_for_a_job_that_is_an_eval_already_is_refused(exp: Exp) -> None:
     exp.slurm.show([running("11"), running("12"), running("13_1")])
     watch(exp, "a=11", "x=13")
-    done = watch(exp, "b=11", "c=12", "x=13")
-    why = "it is the eval a already, and an eval keeps its name; leave out b="
-    assert (done.returncode, done.stderr) == (1, f"evalmon: 11: {why}\n")
+    done = watch(exp, "b=11", "c=12", "x=13", "y=13_1")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        [
+            "evalmon: 13_1: two names are given, x and y; give one",
+            "evalmon: 11: it is the eval a already, and an eval keeps its name; leave out b=",
+        ],
+    )
     assert sorted(exp.state()["evals"]) == ["a", "c", "x[1]"]
     done = watch(exp, "y=13", "11", "--json")
     report = json.loads(done.stdout)
@@ -86,6 +91,12 @@ def test_a_name_given_for_a_job_listed_twice_counts_in_either_order(exp: Exp) ->
     exp.slurm.show([running("11"), running("12")])
     assert watch(exp, "11", "a=11", "b=12", "12").returncode == 0
     assert list(exp.state()["evals"]) == ["a", "b"]
+
+
+def test_two_names_for_one_job_are_refused(exp: Exp) -> None:
+    exp.slurm.show([running("7")])
+    done = watch(exp, "A=7", "B=7")
+    assert (done.returncode, done.stderr) == (1, "evalmon: 7: two names are given, A and B; give one\n")
 
 
 def test_ended_jobs_are_summarised_at_once(exp: Exp) -> None:
