@@ -105,5 +105,9 @@ def with_places(slurm: Slurm, jobs: Sequence[SlurmJob]) -> list[SlurmJob]:
 
 
 def _place(places: Mapping[tuple[JobId, float | None], JobDetails], job: SlurmJob) -> JobDetails | None:
-    """Its own, or that of all tasks that wait."""
-    return places.get((job.job_id, job.submitted_at)) or places.get((whole_job(job.job_id), job.submitted_at))
+    """Its own, or that of all tasks that wait; before Slurm 24.05 accounting has a task's place without its output."""
+    own = places.get((job.job_id, job.submitted_at))
+    of_array = places.get((whole_job(job.job_id), job.submitted_at))
+    if own is None or of_array is None or own.output is not None:
+        return own or of_array
+    return replace(own, output=of_array.output, errors=of_array.errors)

@@ -173,6 +173,35 @@ def test_an_array_is_an_eval_for_each_task(exp: Exp) -> None:
     assert "--dependency=afterany:11_0:11_1:12_1" in exp.slurm.calls("sbatch")[0]
 
 
+def test_pending_tasks_take_the_output_of_their_array_where_accounting_has_none(exp: Exp) -> None:
+    """Before Slurm 24.05 sacct has the place of each task, and scontrol one record of all that wait."""
+    exp.slurm.show([pending("11_0"), pending("11_1")])
+    row = "11_[0-1]|1700000000|gpu|lab|normal|/d|"
+    exp.slurm.before(
+        "sacct",
+        f"""case "$*" in
+*StdOut*) printf 'sacct: fatal: Invalid field requested: "StdOut"\\n' >&2; exit 1 ;;
+*WorkDir*) for word; do case "$word" in --delimiter=*) d=${{word#--delimiter=}} ;; esac; done
+printf '%s\\n' '{row}' | sed "s/|/$d/g"; exit 0 ;;
+esac
+""",
+    )
+    lines = [
+        "JobId=11 ArrayJobId=11 ArrayTaskId=0-1 JobName=x",
+        "SubmitTime=1700000000",
+        "WorkDir=/d",
+        "StdErr=/d/err-11_4294967294.txt",
+        "StdOut=/d/slurm-11_4294967294.out",
+    ]
+    (exp.slurm.directory / "jobs" / "11").write_text("\n   ".join(lines) + "\n")
+    assert watch(exp, "a=11").returncode == 0
+    records = [json.loads(line) for line in Path(exp.experiment.registry).read_text().splitlines()]
+    assert [(r["job_id"], r["partition"], r["output"], r["errors"]) for r in records if r["kind"] == "adopted"] == [
+        ("11_0", "gpu", "/d/slurm-11_%a.out", "/d/err-11_%a.txt"),
+        ("11_1", "gpu", "/d/slurm-11_%a.out", "/d/err-11_%a.txt"),
+    ]
+
+
 def test_an_array_that_accounting_knows_only_as_a_whole_is_an_array(exp: Exp) -> None:
     exp.slurm.show([pending("11", queued=False, user=ME), pending("11_0", accounted=False), pending("11_1")])
     assert watch(exp, "a=11").returncode == 0
