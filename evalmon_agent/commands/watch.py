@@ -225,9 +225,10 @@ def _watched(name: str, job: SlurmJob) -> dict[str, str]:
 
 
 def _work_dirs(entries: Iterable[Entry]) -> list[str | None]:
-    """The directories where known evals write, or (adopted ones) may write."""
-    evals = (entry for entry in entries if entry.is_eval)
-    return [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
+    """The directories where known evals write, or (adopted ones) may write; None is that of an adopted one, unknown."""
+    evals = [entry for entry in entries if entry.is_eval]
+    submitted = [e.submission.output_dir for e in evals if e.adopted is None and e.submission.output_dir is not None]
+    return [*submitted, *(e.adopted.work_dir for e in evals if e.adopted is not None)]
 
 
 def _records(
@@ -238,12 +239,16 @@ def _records(
     work_dirs: Sequence[str | None],
     now: float,
 ) -> list[Adopted]:
-    """The records. An unmonitored job's working directory is its place for CSVs only if no other eval writes there."""
-    used = Counter([*work_dirs, *(job.place.work_dir for job in jobs if job.place is not None)])
+    """The records. An unmonitored job's working directory is its place for CSVs only if no other eval writes there.
+
+    As long as the directory of one is unknown (Slurm did not say), it may be that of any other.
+    """
+    used = Counter([*work_dirs, *(None if job.place is None else job.place.work_dir for job in jobs)])
     records = []
     for name, job in zip(names, jobs, strict=True):
         place = job.place or JobDetails(job.job_id, None)
-        output_dir = place.work_dir if name in unmonitored and used[place.work_dir] == 1 else None
+        is_its_own = name in unmonitored and used[place.work_dir] == 1 and not used[None]
+        output_dir = place.work_dir if is_its_own else None
         record = Adopted(
             Submission(name, job.script or "", output_dir),
             job.job_id,

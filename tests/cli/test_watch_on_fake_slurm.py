@@ -230,6 +230,15 @@ def test_jobs_that_share_a_directory_get_no_place_for_csv_files(exp: Exp) -> Non
     assert places == {"a": None, "b": None, "c": "/own", "d": None, "e": None}
 
 
+def test_while_the_directory_of_a_job_is_unknown_no_job_gets_a_place_for_csv_files(exp: Exp) -> None:
+    exp.slurm.show([running("11", work_dir="/shared"), running("12", work_dir="/shared")])
+    (exp.slurm.directory / "jobs" / "12").write_text("")
+    watch(exp, "a=11", "b=12")
+    exp.slurm.show([running("13", work_dir="/own")])
+    watch(exp, "c=13")
+    assert [ev["output_dir"] for ev in exp.state()["evals"].values()] == [None, None, None]
+
+
 def test_monitor_jobs_are_no_evals(exp: Exp) -> None:
     exp.slurm.show([running("11", name="cell")])
     watch(exp, "a=11")
