@@ -12,7 +12,7 @@ from evalmon_agent.slurm.commands import Finished, find_program, run
 from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
 from evalmon_agent.slurm.failures import Failure, FailureKind, classify, is_submit_limit
 from evalmon_agent.words.durations import parse_stamp
-from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.job_id import JobId, whole_job
 
 ASK_TIMEOUT_S = 60.0
 SEFF_TIMEOUT_S = 20.0
@@ -193,11 +193,11 @@ class Slurm:
         if done.returncode is None or done.timed_out or done.returncode < 0:
             return Tested(unknown=words or "sbatch gave no answer in time")
         answer = sbatch.parse(done.stdout, done.stderr)
-        if answer is not None and answer.said_plainly:
+        if answer is not None and (answer.said_plainly or self._is_of(answer.job_id, argv[-1])):
             self.cancel([answer.job_id])
             return Tested(unknown=f"this sbatch submits despite --test-only; job {answer.job_id} is cancelled")
         if answer is not None:
-            # Of a wrapper of the site's: it may be the job's id, or any number.
+            # Of a wrapper of the site's: it may be a job's id that the queue does not show yet, or any number.
             look = f"if job {answer.job_id} is this script's, cancel it"
             return Tested(unknown=f"this sbatch may have submitted it despite --test-only; {look}")
         failure = classify(done.returncode, done.stdout, done.stderr)
@@ -205,6 +205,13 @@ class Slurm:
         if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):
             return Tested(unknown=words)
         return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
+
+    def _is_of(self, job_id: JobId, path: str) -> bool:
+        """Whether this job was submitted from that path: a number that a site's wrapper prints may be another job."""
+        answer = self.queue()
+        return not isinstance(answer, Failure) and any(
+            (whole_job(row.job_id), row.command) == (job_id, path) for row in answer.rows
+        )
 
     def batch_script(self, job_id: JobId) -> str | Failure:
         """The script that Slurm has spooled for a job of mine; bytes that are not UTF-8 are replaced."""

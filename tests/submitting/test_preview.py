@@ -96,12 +96,17 @@ def test_without_slurms_answer_nothing_is_called_refused(exp: Exp, words: str) -
     assert report.warnings == [f"2 of 2 scripts were not checked by sbatch --test-only: {words}"]
 
 
-def test_a_job_submitted_by_mistake_is_cancelled(exp: Exp) -> None:
+@pytest.mark.parametrize(
+    ("sbatch", "job"),
+    [("echo Submitted batch job 77; exit 0", "77"), ('set -- --parsable -- "$4"', "1001")],
+)
+def test_a_job_submitted_by_mistake_is_cancelled(exp: Exp, sbatch: str, job: str) -> None:
     script(exp, "a")
-    exp.slurm.before("sbatch", 'case "$*" in *--test-only*) echo Submitted batch job 77; exit 0 ;; esac\n')
+    exp.slurm.show([Job("77")])
+    exp.slurm.before("sbatch", f'case "$*" in *--test-only*) {sbatch} ;; esac\n')
     report = submit(exp.session(Settings()), named=(), mode="sidecar", dry_run=True)
-    assert exp.slurm.calls("scancel") == ["scancel -Q 77"]
-    assert "job 77 is cancelled" in report.warnings[0]
+    assert exp.slurm.calls("scancel") == [f"scancel -Q {job}"]
+    assert f"job {job} is cancelled" in report.warnings[0]
 
 
 def test_a_number_printed_by_a_sites_wrapper_cancels_no_job(exp: Exp) -> None:
