@@ -125,7 +125,10 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(printable(f"{self.prog}: {message}; see {self.prog} --help"))
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str) -> float | None:
+    """None for an empty text: a script's variable that is not set."""
+    if not text:
+        return None
     try:
         seconds = float(text)
     except ValueError:

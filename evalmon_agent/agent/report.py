@@ -17,7 +17,7 @@ SCHEMA = 1
 _COMMANDS_AT_MOST = 1000
 
 # Nor must one whose evals are many, or a job that is requeued again and again.
-_PROGRAMS_AT_MOST = 400
+_PROGRAMS_BYTES_AT_MOST = 512 * 1024
 _ATTEMPTS_WITH_PROGRAMS = 5
 
 # Two runs with these alike belong to one incarnation of the job; a requeue, or a later job with a recycled
@@ -120,9 +120,13 @@ def enter(
 def _enter_programs(attempts: list[dict[str, Any]], entry: dict[str, Any], programs: list[dict[str, Any]]) -> None:
     """Enter each program once: several runs of one job may have seen it."""
     by_process = {_process_of(program): program for program in (*entry.get("programs", ()), *programs)}
-    entry["programs"] = list(by_process.values())[-_PROGRAMS_AT_MOST:]
-    left_out = max(len(by_process) - _PROGRAMS_AT_MOST, 0)
-    entry["programs_left_out"] = entry.get("programs_left_out", 0) + left_out
+    kept, size = [], 0
+    for program in reversed(by_process.values()):
+        size += len(repr(program))
+        if size <= _PROGRAMS_BYTES_AT_MOST:
+            kept.append(program)
+    entry["programs"] = kept[::-1]
+    entry["programs_left_out"] = entry.get("programs_left_out", 0) + len(by_process) - len(kept)
     for earlier in attempts[:-_ATTEMPTS_WITH_PROGRAMS]:
         earlier.pop("programs", None)
 

@@ -1,6 +1,6 @@
 """Reads JSON that comes in pieces: small texts whole, the objects of a large array one by one. Pure.
 
-Memory: a text of 10 MiB, or an object of 8 Mi characters, with their values.
+Memory: a text of 10 MiB, or an object of 3 Mi characters, with their values: 50 MiB at most.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from typing import Any
 from evalmon_agent.evidence.result import TooLargeError, UnreadableLogError
 
 _WHOLE_AT_MOST_BYTES = 10 * 1024 * 1024
-_OBJECT_AT_MOST_CHARS = 8 * 1024 * 1024
+_OBJECT_AT_MOST_CHARS = 3 * 1024 * 1024
 _OBJECTS_AT_MOST = 300_000
 # A value takes 30 to 150 bytes of memory and at least one of these in the text.
 _VALUES_AT_MOST = 800_000
 _OF_VALUES = (b'"', b",", b"[", b"{")
+# The members of an object take most.
+_MEMBERS_AT_MOST = 100_000
+_VALUES_OF_OBJECT_AT_MOST = 300_000
 _BETWEEN = re.compile(r"[\s,]*")
 _NAME_BYTES = 64
 _CANDIDATES_AT_MOST = 10
@@ -81,6 +84,8 @@ def objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             is_begun, text = text != "", text[1:]
         if len(text) < try_at_chars and piece is not None:
             continue
+        if _is_too_large(text):
+            break
         at = 0
         for value, end in _whole_values(text):
             if not isinstance(value, dict) or count == _OBJECTS_AT_MOST:
@@ -93,9 +98,13 @@ def objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             for _ in pieces:
                 pass  # whoever gives them may find at their end that they are damaged
             return
-        if len(text) > _OBJECT_AT_MOST_CHARS:
-            break
     raise UnreadableLogError("its samples are cut off, damaged or too large")
+
+
+def _is_too_large(text: str) -> bool:
+    """Whether it is more than an object that is read and the piece behind it."""
+    values = sum(text.count(character.decode()) for character in _OF_VALUES)
+    return len(text) > _OBJECT_AT_MOST_CHARS or values > _VALUES_OF_OBJECT_AT_MOST
 
 
 def _whole_values(text: str) -> Iterator[tuple[Any, int]]:
@@ -116,7 +125,7 @@ def _check_size(text: bytes) -> None:
 
 
 def _decoded(text: bytes) -> Any:
-    if sum(map(text.count, _OF_VALUES)) > _VALUES_AT_MOST:
+    if sum(map(text.count, _OF_VALUES)) > _VALUES_AT_MOST or text.count(b":") > _MEMBERS_AT_MOST:
         raise TooLargeError("its header has too many values")
     try:
         return json.loads(text)

@@ -1,16 +1,19 @@
-"""Runs other programs (nothing else in evalmon does), bounded in time and output."""
+"""Runs other programs (nothing else in evalmon does): bounded in time and output, leaving no process behind."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import os
 import selectors
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from evalmon_agent.errors import StoppedError
 from evalmon_agent.words.printable import printable
@@ -20,6 +23,7 @@ _CHUNK = 1 << 16
 _LEFT_S = 1.0
 _LOOK_S = 0.25
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,9 @@ def run(
 ) -> Finished:
     """Run `argv` in a process group of its own and read what it prints.
 
-    Promises: returns within `timeout_s` plus one second; what is left of its group is killed by then (a program that
-    ignores TERM, a grandchild that keeps the pipe open); memory is bounded by `max_output_bytes`; never raises for
-    anything that the program does. Bytes that are not UTF-8 are replaced.
+    Promises: returns within `timeout_s` plus one second; what is left of it is killed by then (a program that
+    ignores TERM, a grandchild that keeps the pipe open, one in a session of its own); memory is bounded by
+    `max_output_bytes`; never raises for anything that the program does. Bytes that are not UTF-8 are replaced.
     `dies_with_us`: if this process is killed, the kernel kills the program at once, so that it does nothing
     unrecorded. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
     `stdin`: what the program can read there.
@@ -77,7 +81,7 @@ def run(
     program = find_program(argv[0], env)
     if program is None:
         return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: not found on PATH"))
-    with _readable(stdin) as descriptor:
+    with _orphans_become_ours() as kill_orphans, _readable(stdin) as descriptor:
         try:
             child = subprocess.Popen(
                 [program, *argv[1:]],
@@ -91,11 +95,12 @@ def run(
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: {error}"))
-    output = _Output(bound=max_output_bytes)
-    try:
-        ended = output.read(child, deadline=time.monotonic() + timeout_s, stopped=stopped or (lambda: False))
-    finally:
-        _end(child)
+        output = _Output(bound=max_output_bytes)
+        try:
+            ended = output.read(child, deadline=time.monotonic() + timeout_s, stopped=stopped or (lambda: False))
+        finally:
+            _end(child)
+            kill_orphans()
     stdout, stderr = (data.decode(errors="replace") for data in (output.stdout, output.stderr))
     return Finished(child.returncode, stdout, stderr, timed_out=not ended and not output.cut, cut=output.cut)
 
@@ -128,13 +133,20 @@ class Background:
 @contextlib.contextmanager
 def _readable(data: bytes) -> Iterator[int]:
     """A descriptor that reads as `data`: no pipe, which a program that does not read would block."""
-    descriptor = os.memfd_create("stdin")  # in memory: what is sent may be a secret
-    try:
-        os.write(descriptor, data)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    if not data:
+        yield subprocess.DEVNULL
+        return
+    with _private_file() as file:
+        file.write(data)
+        file.seek(0)
+        yield file.fileno()
+
+
+def _private_file() -> IO[bytes]:
+    """A file without a name, in memory where Python can make one: what is sent may be a secret."""
+    if hasattr(os, "memfd_create"):  # not in a Python that was built for an old glibc
+        return open(os.memfd_create("stdin"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 class _Output:
@@ -199,3 +211,38 @@ def _die_with(parent: int) -> Callable[[], None]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return ask_the_kernel
+
+
+@contextlib.contextmanager
+def _orphans_become_ours() -> Iterator[Callable[[], None]]:
+    """Orphans become children of this process meanwhile, even from other sessions; calling the result kills them."""
+    libc = ctypes.CDLL(None)
+    known = _children()
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield lambda: _kill_children(but=known)
+    finally:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
+
+
+def _kill_children(*, but: frozenset[int]) -> None:
+    """Kill and reap; children of killed processes become this process's children, and are killed too."""
+    deadline = time.monotonic() + _LEFT_S
+    while (found := _children() - but) and time.monotonic() < deadline:
+        for pid in found:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.001)
+
+
+def _children() -> frozenset[int]:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return frozenset()
+    found: set[int] = set()
+    for path in glob.glob("/proc/self/task/*/children"):
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+            found.update(map(int, file.read().split()))
+    return frozenset(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Sequence
 
@@ -96,7 +97,11 @@ def submit_prepared(
         EvalSubmitter(session, report, mode, sleep).submit(prepared)
         report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
     except KeyboardInterrupt:
-        raise StoppedError(f"interrupted: {_so_far(session, prepared)}") from None
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # another Ctrl-C shall not replace what is true
+        try:
+            raise StoppedError(f"interrupted: {_so_far(session, prepared)}") from None
+        finally:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _so_far(session: Session, prepared: Sequence[Prepared]) -> str:

@@ -107,7 +107,7 @@ def test_a_damaged_file_is_refused_or_read_correctly(tmp_path: Path, flips: list
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=100))
 def test_any_bytes_are_refused(tmp_path: Path, data: bytes) -> None:
-    assume(data[:14] != bytes(14))  # an archive without members
+    assume(data[6:10] != bytes(4))  # a directory of no bytes: an archive without members
     with pytest.raises(UnreadableLogError):
         header_of(tmp_path / "a.eval", data + b"PK\5\6" + bytes(2) + data)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,7 +46,10 @@ def test_a_cut_text_is_none() -> None:
     assert all(json_pieces.whole([text[:cut]]) is None for cut in range(len(text)))
 
 
-@pytest.mark.parametrize("text", [b'"' + b"x" * 11_000_000, b"[" + b"1," * 900_000 + b"1]", b"[" * 900_000])
+@pytest.mark.parametrize(
+    "text",
+    [b'"' + b"x" * 11_000_000, b"[" + b"1," * 900_000 + b"1]", b"[" * 900_000, b'{"a":1' + b',"b":1' * 100_000 + b"}"],
+)
 def test_a_text_that_would_take_much_memory_is_refused(text: bytes) -> None:
     with pytest.raises(TooLargeError):
         json_pieces.whole(pieces(text, 100_000))
@@ -81,8 +87,30 @@ def test_objects_are_all_or_none() -> None:
 
 
 def test_an_object_that_is_too_large_ends_the_reading() -> None:
-    assert objects(b'[{"x": "' + b"x" * 7_000_000 + b'"}]', 100_000) is not None
-    assert objects(b'[{"x": "' + b"x" * 17_000_000 + b'"}]', 100_000) is None
+    assert objects(b'[{"x": "' + b"x" * 3_000_000 + b'"}]', 100_000) is not None
+    assert objects(b'[{"x": "' + b"x" * 7_000_000 + b'"}]', 100_000) is None
+
+
+@pytest.mark.parametrize(
+    "value", [b'"' + "\N{CRAB}".encode() * 2_900_000 + b'"', b"[" + b"[],[],[]," * 900_000 + b"1]"]
+)
+def test_no_object_takes_more_than_64_mib_of_memory(value: bytes) -> None:
+    script = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(json_pieces.__file__).parents[2])!r})
+from evalmon_agent.evidence.json_pieces import objects
+from evalmon_agent.evidence.result import UnreadableLogError
+pieces = iter(lambda: sys.stdin.buffer.read(256 * 1024), b"")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    print(sum(1 for _ in objects(pieces)))
+except UnreadableLogError:
+    print("unread")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+    text = b'[{"a": 1}, {"x": ' + value + b"}]"
+    done = subprocess.run([sys.executable, "-c", script], input=text, capture_output=True, check=True, timeout=60)
+    assert int(done.stdout.split()[-1]) < 64, done.stdout
 
 
 @given(st.binary(max_size=60), st.text(alphabet='{}[]":,\\ 1a', max_size=60))

@@ -67,15 +67,16 @@ class GpuSampler:
                 if is_asked:
                     self._go.clear()
                     self._sample()
+                    self._show()
                 elif self._gpus is not None:
                     self._gpus.look()
             except NoGpuError:
-                pass  # the status says why
+                self._show()  # the status says why
             except Exception as error:  # noqa: BLE001 (a tick's catch-all)
                 self._status.caught(error)
-            if is_asked:
-                self._show()
-                self._is_idle.set()
+            finally:
+                if is_asked:
+                    self._is_idle.set()
 
     def _sample(self) -> None:
         if self._gpus is None:

@@ -31,7 +31,7 @@ COUNTS = (
 class SamplerStatus:
     """Counters and reasons of one sampler, whose two threads fill them.
 
-    `texts`: not_sampled, gpu_source, no_gpu_file, no_host_file, host_source, ended.
+    `texts`: not_sampled, gpu_source, no_gpu_file, host_source, ended.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class SamplerStatus:
     def entry(self) -> dict[str, Any]:
         """The `sampler` entry of the job's report."""
         with self._lock:
-            texts = {name: without_surrogates(text[:_TEXT_CHARACTERS]) for name, text in self.texts.items()}
+            texts = {name: without_surrogates(text[:_TEXT_CHARACTERS]) for name, text in self.texts.copy().items()}
             return {**self.counts, **texts, "troubles": self.troubles.copy()}
 
     def show(self, shared: SharedMemory) -> None:

@@ -172,7 +172,7 @@ class Witness:
             self._end_of(pid)
         for pid in listed:
             if pid not in self._processes:
-                self._processes[pid] = Process(pid=pid)
+                self._processes[pid] = Process(pid=pid, judged_s=now_s)
 
     def _look_at(self, process: Process, now_s: float) -> None:
         """Look at what may have become an eval, or at what one holds open.
@@ -302,7 +302,7 @@ class Witness:
         return None
 
     def _watch_its_end(self, process: Process) -> None:
-        with suppress(OSError):  # an old kernel: the next look notes it
+        with suppress(OSError, AttributeError):  # an old kernel, or a Python for one: the next look notes it
             process.pidfd = os.pidfd_open(process.pid)
             self._watched[process.pidfd] = process
             self._poll.register(process.pidfd, select.POLLIN)

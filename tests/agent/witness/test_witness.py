@@ -77,6 +77,12 @@ def test_an_eval_is_recorded_with_its_logs_and_without_secrets(job: Job) -> None
 
 
 PERL = "perl -e 'sleep 9' & sleep 1.5; perl -e 'sleep 2; exec @ARGV'"
+# As srun's tasks before their exec, and what a setuid starter begins: /proc/PID/exe cannot be read.
+UNREADABLE = """python -c '
+import ctypes, os, time
+ctypes.CDLL(None).prctl(4, 0)
+time.sleep(1.5)
+os.execvp("inspect", ["inspect", "eval", "t.py"])'"""
 FIFO = "mkfifo f; (sleep 1.5; echo > f) &"
 LATER = {
     "exec keeps the pid of a shell": "bash -c 'sleep 1.5; exec inspect eval t.py'",
@@ -86,6 +92,7 @@ LATER = {
     "with an environment of its own": "env -i DATA=$DATA PATH=$PATH inspect eval t.py",
     "exec of a launcher like others": f"{PERL} inspect eval t.py",
     "exec of a shell that waits for no process": f"{FIFO} bash -c 'read < f; exec inspect eval t.py'",
+    "exec of what may not be looked at": UNREADABLE,
     "whatever its script is called": "cp $(type -p inspect) run.py; python run.py",
 }
 
