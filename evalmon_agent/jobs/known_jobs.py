@@ -106,8 +106,15 @@ def with_places(slurm: Slurm, jobs: Sequence[SlurmJob]) -> list[SlurmJob]:
 
 def _place(places: Mapping[tuple[JobId, float | None], JobDetails], job: SlurmJob) -> JobDetails | None:
     """Its own, or that of all tasks that wait; before Slurm 24.05 accounting has a task's place without its output."""
+    array = whole_job(job.job_id)
     own = places.get((job.job_id, job.submitted_at))
-    of_array = places.get((whole_job(job.job_id), job.submitted_at))
-    if own is None or of_array is None or own.output is not None:
-        return own or of_array
-    return replace(own, output=of_array.output, errors=of_array.errors)
+    of_array = places.get((array, job.submitted_at))
+    if of_array is None or array == job.job_id or (own is not None and own.output is not None):
+        return own
+    output, errors = (_path_of_task(path, array) for path in (of_array.output, of_array.errors))
+    return replace(own or of_array, output=output, errors=errors)
+
+
+def _path_of_task(path: str | None, array: JobId) -> str | None:
+    """An array's path as one for its tasks; None if its number may stand for `%j`, which each task has its own."""
+    return path if path is None or "%a" in path or array not in path else None

@@ -174,8 +174,11 @@ def test_an_array_is_an_eval_for_each_task(exp: Exp) -> None:
 
 
 def test_pending_tasks_take_the_output_of_their_array_where_accounting_has_none(exp: Exp) -> None:
-    """Before Slurm 24.05 sacct has the place of each task, and scontrol one record of all that wait."""
-    exp.slurm.show([pending("11_0"), pending("11_1")])
+    """Before Slurm 24.05 sacct has the place of each task, and scontrol one record of all that wait.
+
+    In that record `%j` is filled in with the array's number, which is not the tasks'.
+    """
+    exp.slurm.show([pending("11_0"), pending("11_1"), pending("12_0")])
     row = "11_[0-1]|1700000000|gpu|lab|normal|/d|"
     exp.slurm.before(
         "sacct",
@@ -190,15 +193,20 @@ esac
         "JobId=11 ArrayJobId=11 ArrayTaskId=0-1 JobName=x",
         "SubmitTime=1700000000",
         "WorkDir=/d",
-        "StdErr=/d/err-11_4294967294.txt",
+        "StdErr=/d/err-11.txt",
         "StdOut=/d/slurm-11_4294967294.out",
     ]
     (exp.slurm.directory / "jobs" / "11").write_text("\n   ".join(lines) + "\n")
-    assert watch(exp, "a=11").returncode == 0
+    first = "JobId=12 ArrayJobId=12 ArrayTaskId=0,2 JobName=x Partition=gpu"
+    lines = [first, *lines[1:3], "StdErr=/d/all.err", "StdOut=/d/12.out"]
+    (exp.slurm.directory / "jobs" / "12").write_text("\n   ".join(lines) + "\n")
+    assert watch(exp, "a=11", "b=12").returncode == 0
     records = [json.loads(line) for line in Path(exp.experiment.registry).read_text().splitlines()]
-    assert [(r["job_id"], r["partition"], r["output"], r["errors"]) for r in records if r["kind"] == "adopted"] == [
-        ("11_0", "gpu", "/d/slurm-11_%a.out", "/d/err-11_%a.txt"),
-        ("11_1", "gpu", "/d/slurm-11_%a.out", "/d/err-11_%a.txt"),
+    adopted = [r for r in records if r["kind"] == "adopted"]
+    assert [(r["job_id"], r["partition"], r.get("output"), r.get("errors")) for r in adopted] == [
+        ("11_0", "gpu", "/d/slurm-11_%a.out", None),
+        ("11_1", "gpu", "/d/slurm-11_%a.out", None),
+        ("12_0", "gpu", None, "/d/all.err"),
     ]
 
 
