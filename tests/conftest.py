@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import schema_check
 from survival import Survival
@@ -20,6 +21,10 @@ from survival import Survival
 for number in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Speed belongs to scripts/bench: a busy machine is no failure.
+settings.register_profile("evalmon", deadline=None)
+settings.load_profile("evalmon")
 
 pytest_plugins = ["nvml_standin.fixtures"]
 

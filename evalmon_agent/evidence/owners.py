@@ -177,7 +177,7 @@ def _results_of(
 def _are_all_read(job: ObservedJob, logs: Container[str]) -> bool:
     """Whether all logs of its programs are known by their paths, and those that lie here were read."""
     paths = [written.path for program in job.programs for written in program.wrote if written.path is not None]
-    is_all_known = job.is_watched and all(writes_elsewhere(program) for program in job.programs)
+    is_all_known = job.is_watched and all(writes_elsewhere(each) and not each.is_cut for each in job.programs)
     return is_all_known and all(path in logs for path in paths if "://" not in path)
 
 

@@ -99,6 +99,12 @@ def test_a_printed_log_is_the_result_of_one_program_not_of_each_that_may_have_wr
     assert (both.unverified, both.without_log) == (None, [])
 
 
+def test_a_program_with_unrecorded_logs_was_not_read_whole_even_if_it_was_told_a_url() -> None:
+    cut = program(options={"log-dir": ("s3://b",)}, wrote=wrote("/w/logs/a.eval", known_by=("line",)), is_cut=True)
+    found = results({"a": job(cut, not_all_read="no time left")}, [log()])["a"]
+    assert (list(found.logs), found.unverified) == (["/w/logs/a.eval"], "no time left")
+
+
 def test_of_a_log_that_another_program_named_it_is_unknown_whose_it_is() -> None:
     named = program(cwd="/v", wrote=wrote("/w/logs/a.eval", known_by=("line",)), is_in_pid_namespace=True)
     found = results({"a": job(program(), named, printed=("/w/logs/a.eval",))}, [log()])["a"]

@@ -248,7 +248,7 @@ def is_proven(log: str, by: str | None, own: Attempt, others: list[Attempt]) -> 
     return by in proofs_of(own) and (by == "process" or by not in rivals)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(attempts(), min_size=1, max_size=3))
 def test_ok_needs_proof_and_suspect_needs_a_contradiction_whatever_is_observed(
     observed: list[Attempt],

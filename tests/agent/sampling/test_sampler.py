@@ -28,10 +28,10 @@ def in_job(experiment: Experiment, world: World, **more: str) -> dict[str, str]:
 
 
 def run_in_job(
-    experiment: Experiment, world: World, seconds: float = 1.6, **more: str
+    experiment: Experiment, world: World, seconds: float = 1.6, interval_s: int = 1, **more: str
 ) -> tuple[dict[str, object], list[str], Rows]:
     """The sampler's part of the report, its notes, and the GPUs' rows."""
-    argv = [*RUN, "--sample-interval", "1", "--", "sh", "-c", f"echo out; sleep {seconds}; exit 6"]
+    argv = [*RUN, "--sample-interval", f"{interval_s}", "--", "sh", "-c", f"echo out; sleep {seconds}; exit 6"]
     environment = in_job(experiment, world, **more)
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (6, "out\n", "")
@@ -76,12 +76,12 @@ def test_the_window_mean_is_closer_to_the_truth_than_the_instant_value(world: Wo
 
 
 def test_the_report_says_what_the_sampler_did(experiment: Experiment, world: World) -> None:
-    said, notes, rows = run_in_job(experiment, world, 1.4, CUDA_VISIBLE_DEVICES="1")
+    said, notes, rows = run_in_job(experiment, world, 2.6, interval_s=2, CUDA_VISIBLE_DEVICES="1")
     assert notes == []
     assert {row["uuid"] for row in rows} == {UUIDS[1]}
     expected = {
         "gpus": 1,
-        "interval_ms": 1000,
+        "interval_ms": 2000,
         "gpu_source": "nvml",
         "ended": "SIGTERM",
         "no_gpu_file": "",
@@ -182,7 +182,7 @@ def test_a_missing_driver_symbol_costs_only_its_figure(world: World, tmp_path: P
 @pytest.mark.survives("F21")
 def test_a_temporary_error_is_a_gap_without_a_row(experiment: Experiment, world: World) -> None:
     world.refuse("nvmlDeviceGetUtilizationRates", errors.UNKNOWN, gpu=0, first=1, last=1)
-    said, notes, rows = run_in_job(experiment, world, 1.4)
+    said, notes, rows = run_in_job(experiment, world, 2.6, interval_s=2)
     assert [row["index"] for row in rows[:3]] == ["1", "0", "1"]
     assert said["gpu_gaps"] == 1
     assert notes == ["sampler: Unknown Error"]
