@@ -20,7 +20,7 @@ class SharedMemory:
         self._memory = mmap.mmap(-1, _HEADER_BYTES + 2 * half_bytes)
 
     def put(self, data: bytes) -> bool:
-        """Replace what is there; False if it is too long for that."""
+        """Replace the present bytes; False if there is no room for these."""
         if len(data) > self._half_bytes - _LENGTH_BYTES:
             return False
         half = 1 - self._memory[0]

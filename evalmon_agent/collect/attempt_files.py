@@ -76,7 +76,7 @@ def _unchanged_since(at: float, path: str, files: OwnedFiles) -> str:
 
 
 def outputs_of(script: str, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> Outputs:
-    """By Slurm's word of when the job was adopted, else by the script's #SBATCH lines; of such a job what is there."""
+    """By Slurm's word of when the job was adopted, else by the script's #SBATCH lines; only files that exist."""
     job = next((job for job in ev.jobs if job.job_id == job_id), None)
     if job is not None and job.output is not None:
         outputs = _filled_in(job.output, job.errors, job_id, files)
@@ -112,7 +112,7 @@ def _filled_in(output: str, errors: str | None, job_id: JobId, files: OwnedFiles
 def _there(
     options: Mapping[str, str], job_id: JobId, name: str, folders: Sequence[str], files: OwnedFiles
 ) -> str | None:
-    """Of an adopted job what is there: whoever submitted it may have done so from elsewhere, with other options.
+    """Only files that exist, of an adopted job: whoever submitted it may have done so from elsewhere, with other options.
 
     Beside the first of the folders only a file with the job's id in its name is certainly its own.
     """

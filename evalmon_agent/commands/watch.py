@@ -211,7 +211,7 @@ def _new(
             hooked.append((name, job))
             report.watched.append(_watched(name, job))
             if other is not None:
-                report.watched[-1]["note"] = f"its own report names it so; {other} is not used"
+                report.watched[-1]["note"] = f"the job's own report gives this name; {other} is not used"
         elif other is None:
             report.skipped.append({"name": name, "job_id": job.job_id, "why": "already registered"})
         else:

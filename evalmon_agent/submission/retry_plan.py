@@ -261,7 +261,7 @@ def _not_possible(ev: Eval, entry: Entry | None, request: RetryRequest) -> str:
 
 
 def _not_worth_it(ev: Eval, settled: EvalResults, outcome: Verdict) -> str:
-    """Why running it again may pay a second time for what is there; "" where it does not."""
+    """Why running it again may pay a second time for a result that exists; "" where it does not."""
     result, why = worst(settled.results), ""
     if ev.state in _UNCERTAIN:
         why = _UNCERTAIN[ev.state]

@@ -279,7 +279,7 @@ def test_a_job_that_reported_itself_is_that_eval(exp: Exp) -> None:
     assert (done.returncode, done.stdout.splitlines()[:2]) == (
         0,
         [
-            "watching hooked  job 11 (RUNNING); its own report names it so; a is not used",
+            "watching hooked  job 11 (RUNNING); the job's own report gives this name; a is not used",
             "completion job: submitted job 1001 (after 1 job)",
         ],
     )
