@@ -112,7 +112,7 @@ def _filled_in(output: str, errors: str | None, job_id: JobId, files: OwnedFiles
 def _there(
     options: Mapping[str, str], job_id: JobId, name: str, folders: Sequence[str], files: OwnedFiles
 ) -> str | None:
-    """Only files that exist, of an adopted job: whoever submitted it may have done so from elsewhere, with other options.
+    """Files of an adopted job that exist: it may have been submitted from elsewhere, with other options.
 
     Beside the first of the folders only a file with the job's id in its name is certainly its own.
     """
