@@ -110,12 +110,16 @@ class EvalArchive:
 def _entries(descriptor: int, size_bytes: int) -> Iterator[tuple[bytes, bytes]]:
     """The entries of the central directory: each one's name, and all of it."""
     at, directory_bytes = _directory(descriptor, size_bytes)
-    end = min(at + directory_bytes, size_bytes)
+    end = at + directory_bytes
+    if end > size_bytes:
+        raise UnreadableLogError("torn")
     text, begin = b"", 0
     while True:
         if begin + _ENTRY.size > len(text) or begin + _entry_bytes(text, begin) > len(text):
             piece = read_at(descriptor, at, min(_PIECE_BYTES, max(end - at, 0)))
             text, begin, at = text[begin:] + piece, 0, at + len(piece)
+            if not piece and begin < len(text):
+                raise UnreadableLogError("its directory is damaged")
             if not piece:
                 return
             continue
@@ -146,7 +150,7 @@ def _directory(descriptor: int, size_bytes: int) -> tuple[int, int]:
         *_, directory_bytes, offset = _END64.unpack(end64)
     if directory_bytes > _DIRECTORY_LIMIT_BYTES:
         raise TooLargeError(f"its directory is larger than {_DIRECTORY_LIMIT_BYTES >> 20} MiB")
-    return min(offset, size_bytes), directory_bytes
+    return offset, directory_bytes
 
 
 def _entry_bytes(text: bytes, begin: int) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import second_user
@@ -106,6 +106,8 @@ def test_a_damaged_file_is_refused_or_read_correctly(tmp_path: Path, flips: list
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=100))
+@example(bytes(6) + b"\1" + bytes(3) + b"\xff" * 4 + bytes(2))  # a directory of one byte, beyond the file
+@example(bytes(6) + b"\1" + bytes(9))  # a directory of one byte
 def test_any_bytes_are_refused(tmp_path: Path, data: bytes) -> None:
     assume(data[6:10] != bytes(4))  # a directory of no bytes: an archive without members
     with pytest.raises(UnreadableLogError):
