@@ -25,11 +25,10 @@ from evalmon_agent.notify.journal import Target
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.summary.notifications import EvalFailure, failures_among
-from evalmon_agent.tracking.alerts import action_for, newly_stuck, newly_unreported, pending
+from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.monitor_job_states import update_monitor_jobs
 from evalmon_agent.tracking.records import (
-    Alert,
     Eval,
     Event,
     ExperimentState,
@@ -79,18 +78,14 @@ def alerts(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Bloc
 
     Alerts whose cause is gone, or is back, are recorded as that, without a block.
     """
-    evals = tracker.alertable()
-    unreported = newly_unreported(evals, now=now, poll_interval_s=poll_interval_s)
-    for ev in unreported:
-        tracker.mark_alerted(ev, Alert("unreported", now))
-    tracker.update_alerts(now=now)
+    unreported: list[Block] = []
     by_reason: dict[str, list[Eval]] = {}
-    for ev, reason in newly_stuck(evals, now=now, poll_interval_s=poll_interval_s):
-        tracker.mark_alerted(ev, Alert("waits", now, reason))
-        by_reason.setdefault(reason, []).append(ev)
-    return [_unreported(ev, now) for ev in unreported] + [
-        _stuck(reason, evals, now) for reason, evals in by_reason.items()
-    ]
+    for ev, alert in tracker.raise_alerts(now=now, poll_interval_s=poll_interval_s):
+        if alert.kind == "unreported":
+            unreported.append(_unreported(ev, now))
+        else:
+            by_reason.setdefault(alert.reason, []).append(ev)
+    return unreported + [_stuck(reason, evals, now) for reason, evals in by_reason.items()]
 
 
 def _unreported(ev: Eval, now: float) -> Block:

@@ -294,7 +294,7 @@ class Observer:
 
 def counts(state: ExperimentState) -> Counter[State]:
     """How many evals are in each state; dropped ones, and those that Slurm never took, are in none."""
-    by_state = Counter(ev.state for ev in state.counted if ev.name not in state.waiting)
+    by_state = Counter([ev.state for ev in state.counted if ev.name not in state.waiting])
     by_state[State.UNSUBMITTED] = len(state.waiting)
     return by_state
 

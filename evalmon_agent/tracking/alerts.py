@@ -6,7 +6,6 @@ Slurm's pending reasons are those of `job_reason_string` (slurm_protocol_defs.c,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +28,8 @@ def _wait(polls: float, pattern: str, action: str) -> Wait:
 
 # How long each may last, in polls of a minute: what can never start is reported soon, what may pass later.
 _NEVER, _HELD, _DOWN, _FULL = 4.8, 9.8, 29.8, 59.8
+# How many polls an eval may run without a report: two, minus what timers may be late or early.
+_UNREPORTED = 1.8
 
 # The first match counts. Not listed: reasons that pass by themselves (Priority, Resources, Dependency, BeginTime,
 # JobArrayTaskLimit, limits per user or account on jobs, CPUs, nodes and memory), and unknown ones.
@@ -113,22 +114,29 @@ def action_for(reason: str, job_id: str) -> str | None:
     return None if wait is None else wait.action.format(job=job_id)
 
 
-def newly_stuck(evals: Iterable[Eval], *, now: float, poll_interval_s: float) -> list[tuple[Eval, str]]:
-    """The evals that have waited long enough for a reason, with the reason verbatim."""
-    stuck = []
-    for ev in evals:
-        wait = stuck_for(ev)
-        if wait is not None and ev.latest is not None and now - ev.latest.queue_at >= wait.polls * poll_interval_s:
-            stuck.append((ev, ev.latest.queue_reason))
-    return stuck
+@dataclass(frozen=True, slots=True)
+class ComingAlert:
+    """The alert that an eval gets if it stays as it is: so many polls after `since`."""
+
+    kind: AlertKind
+    since: float
+    polls: float
+    reason: str = ""
 
 
-def stuck_for(ev: Eval) -> Wait | None:
-    """Why it waits, if that may last and is not in the log yet."""
-    attempt = pending(ev)
-    if attempt is None or not attempt.queue_reason or _was_told(ev, "waits", attempt.queue_reason):
+def coming_alert(ev: Eval) -> ComingAlert | None:
+    """That it waits for what may last, or runs without a report of its own, if the log has no such alert yet."""
+    attempt = ev.latest
+    if ev.final or attempt is None:
         return None
-    return _wait_of(attempt.queue_reason)
+    if attempt.queue_state is State.RUNNING:
+        is_unreported = attempt.report is None and ev.jobs[-1].token is not None and not _was_told(ev, "unreported")
+        since = attempt.running_seen_at
+        return ComingAlert("unreported", since, _UNREPORTED) if is_unreported and since is not None else None
+    if pending(ev) is None or not attempt.queue_reason or _was_told(ev, "waits", attempt.queue_reason):
+        return None
+    wait = _wait_of(attempt.queue_reason)
+    return None if wait is None else ComingAlert("waits", attempt.queue_at, wait.polls, attempt.queue_reason)
 
 
 def changed_alerts(ev: Eval) -> list[Alert]:
@@ -176,29 +184,3 @@ def pending(ev: Eval) -> Attempt | None:
 @lru_cache(maxsize=1024)
 def _wait_of(reason: str) -> Wait | None:
     return next((wait for wait in _WAITS if wait.pattern.search(base(reason))), None)
-
-
-_POLLS = 1.8
-"""Two polls, minus what timers may be late or early."""
-
-
-def may_need_a_person(ev: Eval) -> bool:
-    """Whether its state needs a person if it lasts, or an alert of it has changed."""
-    return bool(changed_alerts(ev)) or is_unreported(ev) or stuck_for(ev) is not None
-
-
-def is_unreported(ev: Eval) -> bool:
-    """Whether it runs without a report of its own, and the log has no alert about that yet."""
-    if ev.final or ev.latest is None or ev.latest.queue_state is not State.RUNNING:
-        return False
-    return ev.latest.report is None and ev.jobs[-1].token is not None and not _was_told(ev, "unreported")
-
-
-def newly_unreported(evals: Iterable[Eval], *, now: float, poll_interval_s: float) -> list[Eval]:
-    """The evals that have run for two polls without a report of their own."""
-    return [ev for ev in evals if _has_run_for(ev, now) >= _POLLS * poll_interval_s and is_unreported(ev)]
-
-
-def _has_run_for(ev: Eval, now: float) -> float:
-    seen_at = ev.latest.running_seen_at if ev.latest is not None else None
-    return 0.0 if seen_at is None else now - seen_at

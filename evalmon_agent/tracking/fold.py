@@ -6,14 +6,14 @@ and an eval's path is derived from all of them (`timeline.steps`). tests/trackin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.alerts import changed_alerts, may_need_a_person
+from evalmon_agent.tracking.alerts import ComingAlert, changed_alerts, coming_alert
 from evalmon_agent.tracking.apply import (
     JobIndex,
     Tracked,
@@ -80,15 +80,17 @@ class Tracker:
     def __init__(self, state: ExperimentState) -> None:
         self.state = state
         self.index = JobIndex(state.evals.values())
-        # Each eval's member of `evals` in state.json, as it was read or last saved, in the order of the state.
-        self._saved = {name: _encoded(ev) for name, ev in state.evals.items()}
-        # The names of the evals touched since then, in order.
+        # Each eval's member of `evals` in state.json, in the order of the state.
+        self._members = {name: _encoded(ev) for name, ev in state.evals.items()}
+        # The names of the evals whose members are to be encoded anew, in order.
         self._touched: dict[str, None] = {}
+        # Whether a member has changed since the last `is_saved`.
+        self._is_changed = False
         # All members: a state is often saved twice, with an outbox and without.
         self._json: msgspec.Raw | None = None
         # Evals touched since the last `events`: their path may have new steps.
         self._unsettled = dict(state.evals)
-        # Evals whose entry in the four tables below (`_restless` to `_alertable`) is to be computed anew.
+        # Evals whose entry in the five tables below (`_restless` to `_cleared`) is to be computed anew.
         self._unnoted: dict[str, Eval] = {}
         # Evals that the next answer of squeue may change even if their rows stay the same, such as a missing job.
         self._restless = dict(state.evals)
@@ -96,8 +98,10 @@ class Tracker:
         self._to_account: dict[str, list[JobId]] = {}
         # Evals with an attempt whose figures are still to be captured.
         self._owing: dict[str, Eval] = {}
-        # Evals that may need a person if they stay as they are.
-        self._alertable: dict[str, Eval] = {}
+        # The alerts that evals get if they stay as they are.
+        self._coming: dict[str, ComingAlert] = {}
+        # Evals with an alert whose cause is gone, or is back.
+        self._cleared: dict[str, Eval] = {}
         # Jobs that squeue showed in its last answer as not over, with their eval.
         self._active: set[tuple[str, JobId]] = set()
         # The rows of squeue's last answer by `id()`, and when it was asked.
@@ -118,18 +122,20 @@ class Tracker:
 
     def is_changed(self) -> bool:
         """Whether an eval has changed since the last `is_saved`."""
-        return any(_encoded(self.state.evals[name]) != self._saved.get(name) for name in self._touched)
+        self._encode()
+        return self._is_changed
 
     def encoded(self) -> msgspec.Raw:
         """All evals as JSON; only those that were touched are encoded anew."""
-        if self._json is None or self._touched:
-            self._json = None  # or there would be a third copy meanwhile
-            self._json = msgspec.Raw(b"".join((b"{", b",".join(self._members().values()), b"}")))
+        self._encode()
+        if self._json is None:
+            self._json = msgspec.Raw(b"".join((b"{", b",".join(self._members.values()), b"}")))
         return self._json
 
     def is_saved(self) -> None:
         """The state was saved: changes are counted from here on."""
-        self._saved, self._touched = self._members(), {}
+        self._encode()
+        self._is_changed = False
 
     def registrations(self, entries: Sequence[Entry]) -> list[Registration]:
         """What these entries of the registry have that the state lacks; only new entries are looked at."""
@@ -138,17 +144,20 @@ class Tracker:
         self._unregistered = [r for r in (*self._unregistered, *registrations(new)) if not self._has(r)]
         return self._unregistered
 
-    def mark_alerted(self, ev: Eval, alert: Alert) -> None:
-        """Record that the log has this alert for the eval's latest job."""
-        self.touch(ev)
-        ev.jobs[-1].alerts.append(alert)
-
-    def update_alerts(self, *, now: float) -> None:
-        """Record of which alerts the cause is gone, or is back."""
-        for ev in self.alertable():
+    def raise_alerts(self, *, now: float, poll_interval_s: float) -> list[tuple[Eval, Alert]]:
+        """Record the alerts that are due, and of which the cause is gone, or is back; returns the new ones."""
+        self._note()
+        for ev in self._cleared.values():
             for alert in changed_alerts(ev):
                 self.touch(ev)
                 alert.cleared_at = now if alert.cleared_at is None else None
+        due = {name: c for name, c in self._coming.items() if now - c.since >= c.polls * poll_interval_s}
+        raised = [(ev, Alert(due[ev.name].kind, now, due[ev.name].reason)) for ev in self._ordered(due)]
+        for ev, alert in raised:
+            self.touch(ev)
+            ev.jobs[-1].alerts.append(alert)
+            del self._coming[ev.name]
+        return raised
 
     def apply(self, facts: Facts) -> None:
         """Take in all facts; `events` then derives what follows from them."""
@@ -198,21 +207,26 @@ class Tracker:
         self._note()
         return (owed for ev in self._ordered(self._owing) for owed in owed_by(ev))
 
-    def alertable(self) -> list[Eval]:
-        """The evals that may need a person, once they stay as they are for long enough."""
+    def coming_alerts(self) -> Mapping[str, ComingAlert]:
+        """The alerts that evals get if they stay as they are for long enough."""
         self._note()
-        return self._ordered(self._alertable)
+        return self._coming
 
     def _has(self, fact: Registration) -> bool:
         ev, token = self.state.evals.get(fact.submission.name), fact.submission.token or None
         return ev is not None and any(job.job_id == fact.job_id and job.token == token for job in ev.jobs)
 
-    def _members(self) -> dict[str, bytes]:
-        return self._saved | {name: _encoded(self.state.evals[name]) for name in self._touched}
+    def _encode(self) -> None:
+        """Encode the evals that were touched."""
+        for name in self._touched:
+            member = _encoded(self.state.evals[name])
+            if member != self._members.get(name):
+                self._members[name], self._is_changed, self._json = member, True, None
+        self._touched = {}
 
-    def _ordered(self, evals: dict[str, Eval]) -> list[Eval]:
-        """In the order of the state."""
-        return [ev for ev in self.state.evals.values() if ev.name in evals] if evals else []
+    def _ordered(self, names: Collection[str]) -> list[Eval]:
+        """The evals of these names, in the order of the state."""
+        return [ev for name, ev in self.state.evals.items() if name in names] if names else []
 
     def _register(self, fact: Registration) -> Tracked:
         before = self.state.evals.get(fact.submission.name)
@@ -319,7 +333,8 @@ class Tracker:
         for name, ev in self._unnoted.items():
             _keep(self._to_account, name, ids_to_account(ev))
             _keep(self._owing, name, ev if any(owed_by(ev)) else None)
-            _keep(self._alertable, name, ev if may_need_a_person(ev) else None)
+            _keep(self._coming, name, coming_alert(ev))
+            _keep(self._cleared, name, ev if changed_alerts(ev) else None)
             _keep(self._restless, name, None if name not in self._unsettled and self._is_quiet(ev) else ev)
         self._unnoted = {}
 

@@ -24,8 +24,9 @@ def update_monitor_jobs(state: ExperimentState, entries: Sequence[Entry]) -> Non
         state.sidecar = MonitorJob(job_id=sidecar)
     _update_completion(state, entries)
     completion = state.completion
-    are_over = not state.waiting and all(map(_looks_over, state.counted))
-    if completion is not None and completion.status == COMPLETE and not are_over:
+    if completion is None or completion.status != COMPLETE:
+        return
+    if state.waiting or not all(map(_looks_over, state.counted)):
         completion.status = SUBMITTED if completion.job_id else None
 
 

@@ -349,7 +349,8 @@ class ExperimentState(Struct, omit_defaults=False):
     @property
     def counted(self) -> list[Eval]:
         """The evals that were submitted and are not dropped."""
-        return [ev for ev in self.evals.values() if ev.name not in self.dropped]
+        evals = self.evals.values()
+        return [ev for ev in evals if ev.name not in self.dropped] if self.dropped else list(evals)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from typing import Any
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.fold import Facts
+from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.records import (
     AccountAnswer,
+    Alert,
     Attempt,
     Eval,
     Event,
@@ -137,6 +138,12 @@ class Told:
         new = [event for fact in facts for event in fold(self.state, fact, lost_after_s=self.lost_after_s)]
         self.events += new
         return new
+
+    def alerts(self, at: float) -> list[tuple[Eval, Alert]]:
+        """The alerts that a poll raises at that time."""
+        tracker = Tracker(self.state)
+        tracker.events(lost_after_s=self.lost_after_s)
+        return tracker.raise_alerts(now=T + at, poll_interval_s=60.0)
 
     @property
     def eval(self) -> Eval:

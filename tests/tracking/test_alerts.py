@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.alerts import may_need_a_person, newly_unreported
 from evalmon_agent.tracking.fold import Facts
-from evalmon_agent.tracking.records import Alert
 from evalmon_agent.words.states import State
-from tracking.rows import NAME, T, Told, queue, registered, report, reported, row, told
+from tracking.rows import NAME, Told, queue, registered, report, reported, row, told
 
 RUNNING = row(State.RUNNING, start=5)
 
 
 def alerted(found: Told, *, at: float) -> list[str]:
-    evals = newly_unreported(found.state.evals.values(), now=T + at, poll_interval_s=60.0)
-    assert all(map(may_need_a_person, evals))
-    for ev in evals:
-        ev.jobs[-1].alerts.append(Alert("unreported", T + at))
-    return [ev.name for ev in evals]
+    return [ev.name for ev, alert in found.alerts(at) if alert.kind == "unreported"]
 
 
 def test_a_missing_report_is_reported_once_after_two_polls() -> None:

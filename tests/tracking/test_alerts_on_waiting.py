@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.alerts import action_for, may_need_a_person, newly_stuck, starved_by
+from evalmon_agent.tracking.alerts import action_for, starved_by
 from evalmon_agent.tracking.fold import Facts, Tracker
-from evalmon_agent.tracking.records import Alert, Job, QueueAnswer
+from evalmon_agent.tracking.records import Job, QueueAnswer
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, queue, registered, row, told
 
@@ -68,11 +68,7 @@ def waits(reason: str, **more: object) -> Told:
 
 
 def alerted(found: Told, *, at: float) -> list[str]:
-    stuck = newly_stuck(found.state.evals.values(), now=T + at, poll_interval_s=60.0)
-    for ev, reason in stuck:
-        assert may_need_a_person(ev)
-        ev.jobs[-1].alerts.append(Alert("waits", T + at, reason))
-    return [reason for _, reason in stuck]
+    return [alert.reason for _, alert in found.alerts(at) if alert.kind == "waits"]
 
 
 @pytest.mark.parametrize("reason", COMES_AND_GOES)
@@ -137,11 +133,11 @@ def test_an_alert_is_cleared_with_its_reason_and_opened_again_with_it() -> None:
     ):
         tracker.apply(Facts(queue=QueueAnswer(T + at, [row(State.PENDING, reason=reason)])))
         tracker.events(lost_after_s=1800.0)
-        tracker.update_alerts(now=T + at)
+        tracker.raise_alerts(now=T + at, poll_interval_s=60.0)
         assert alert.cleared_at == cleared_at, at
     tracker.apply(Facts(queue=QueueAnswer(T + 1040, [row(State.RUNNING, start=1000)])))
     tracker.events(lost_after_s=1800.0)
-    tracker.update_alerts(now=T + 1040)
+    tracker.raise_alerts(now=T + 1040, poll_interval_s=60.0)
     assert (T + 1040, [alert]) == (alert.cleared_at, only_job(found).alerts)
 
 

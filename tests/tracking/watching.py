@@ -13,7 +13,7 @@ from evalmon_agent.figures.efficiency import Figures, from_self
 from evalmon_agent.logbook.blocks import BlockKind, blocks_in, join
 from evalmon_agent.monitor.log_blocks import blocks_of, settled_by
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.alerts import may_need_a_person
+from evalmon_agent.tracking.alerts import coming_alert
 from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.records import Event, ExperimentState, Measurement, QueueAnswer
 from evalmon_agent.tracking.timeline import Unmeasured, ids_to_account, in_order, unmeasured
@@ -90,7 +90,7 @@ class Watcher:
         assert self.tracker is not None
         evals = list(self.state.evals.values())
         assert [owed.key for owed in self.tracker.unmeasured()] == [owed.key for owed in unmeasured(self.state)]
-        assert self.tracker.alertable() == [ev for ev in evals if may_need_a_person(ev)]
+        assert self.tracker.coming_alerts() == {ev.name: alert for ev in evals if (alert := coming_alert(ev))}
         expected = in_order({job_id for ev in evals for job_id in ids_to_account(ev)})
         assert self.tracker.jobs_to_account(lost_after_s=LOST_AFTER_S) == expected
 
