@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from evalmon_agent.tracking.fold import Facts, Tracker
-from evalmon_agent.tracking.records import Event, ExperimentState
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.timeline import Event
 
 
 def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[Event]:

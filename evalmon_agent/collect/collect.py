@@ -36,7 +36,7 @@ from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Foreign, Job, JobReport
-from evalmon_agent.tracking.timeline import ENDS, Unmeasured, slurm_says
+from evalmon_agent.tracking.timeline import ENDS, EndedAttempt, slurm_says
 from evalmon_agent.tracking.verdict import AttemptsByTime, end_of_attempt, settle, was_not_started
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
@@ -51,7 +51,7 @@ _CSV_BYTES = 16 * 1024 * 1024
 def collect(
     experiment: Experiment,
     state: ExperimentState,
-    owed: Unmeasured,
+    owed: EndedAttempt,
     reader: LogReader,
     *,
     slurm: Slurm,

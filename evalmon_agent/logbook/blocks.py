@@ -19,7 +19,7 @@ from evalmon_agent.words.durations import clock, human, total
 from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted, human_bytes
-from evalmon_agent.words.states import State
+from evalmon_agent.words.states import TERMINAL, State
 
 
 @enum.unique
@@ -95,20 +95,6 @@ def status_check(now: float, counts: Mapping[State, int]) -> list[str]:
 
 
 def state_change(
-    now: float, name: str, job_id: JobId, *, previous: State, current: State, at: float | None
-) -> list[str]:
-    """STATE_CHANGE into a state that is not terminal; `At:` where the event's own time differs."""
-    lines = [
-        _head(now, BlockKind.STATE_CHANGE, name),
-        f"Previous: {previous}",
-        f"Current: {current}",
-        f"Job ID: {printable(job_id)}",
-        _ACTION,
-    ]
-    return lines if at is None or stamp(at) == stamp(now) else [*lines, f"At: {stamp(at)}"]
-
-
-def state_change_terminal(
     now: float,
     name: str,
     job_id: JobId,
@@ -116,20 +102,26 @@ def state_change_terminal(
     previous: State,
     current: State,
     at: float | None,
-    elapsed_s: float | None,
-    result_log: str | None,
+    elapsed_s: float | None = None,
+    result_log: str | None = None,
 ) -> list[str]:
-    """STATE_CHANGE into a terminal state; `result_log`: None if it is unknown, "" if there is none."""
+    """STATE_CHANGE; `At:` where the event's own time differs.
+
+    Of an end, `result_log` is None if it is unknown, "" if there is none.
+    """
+    head = [_head(now, BlockKind.STATE_CHANGE, name), f"Previous: {previous}", f"Current: {current}"]
+    job = f"Job ID: {printable(job_id)}"
+    if current not in TERMINAL:
+        own_time = [] if at is None or stamp(at) == stamp(now) else [f"At: {stamp(at)}"]
+        return [*head, job, _ACTION, *own_time]
     where = UNKNOWN if result_log is None else printable(result_log)
     return [
-        _head(now, BlockKind.STATE_CHANGE, name),
-        f"Previous: {previous}",
-        f"Current: {current}",
+        *head,
         f"Completed: {UNKNOWN if at is None else stamp(at)}",
         f"Elapsed: {human(elapsed_s)}",
         _ACTION,
         *([f"Result log: {where}"] if where else []),
-        f"Job ID: {printable(job_id)}",
+        job,
     ]
 
 

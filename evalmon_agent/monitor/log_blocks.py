@@ -30,15 +30,12 @@ from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.monitor_job_states import update_monitor_jobs
 from evalmon_agent.tracking.records import (
     Eval,
-    Event,
     ExperimentState,
-    Measured,
     Outage,
     Refusal,
-    Transition,
 )
 from evalmon_agent.tracking.registry import Entry, update_unsubmitted
-from evalmon_agent.tracking.timeline import slurm_says
+from evalmon_agent.tracking.timeline import EndedAttempt, Event, Transition, slurm_says
 from evalmon_agent.tracking.verdict import (
     NO_RESULTS,
     EvalResults,
@@ -203,26 +200,23 @@ def _alert(outage: Outage, now: float) -> Block:
 
 def settled_by(events: Iterable[Event], state: ExperimentState) -> dict[str, EvalResults]:
     """The results of the evals that were measured just now."""
-    measured = {event.name for event in events if isinstance(event, Measured)}
+    measured = {event.ev.name for event in events if isinstance(event, EndedAttempt)}
     return settle(state, only=measured) if measured else {}
 
 
 def blocks_of(
-    events: Iterable[Event],
-    state: ExperimentState,
-    experiment: Experiment,
-    settled: Mapping[str, EvalResults],
-    *,
-    now: float,
-) -> list[list[str]]:
+    events: Iterable[Event], experiment: Experiment, settled: Mapping[str, EvalResults], *, now: float
+) -> list[Block]:
     """The blocks in the order of the events; `settled`: see settled_by."""
     new: list[Block] = []
     for event in events:
-        ev = state.evals[event.name]
-        if isinstance(event, Measured):
-            new += _measured(event, ev, settled.get(event.name, NO_RESULTS), now=now)
-        else:
-            new += _blocks(event, ev, experiment, now=now)
+        if isinstance(event, EndedAttempt):
+            new += _measured(event, settled.get(event.ev.name, NO_RESULTS), now=now)
+            continue
+        new.append(_transition(event, experiment, now=now))
+        diagnosis = _without_a_start(event)
+        if diagnosis is not None:
+            new.append(blocks.diagnosis(now, event.ev.name, event.step.job_id, diagnosis))
     return new
 
 
@@ -232,9 +226,9 @@ def failures_of(
     """The evals that did not succeed, as these events say, with their causes as DIAGNOSIS has them."""
     failures = []
     for event in events:
-        ev = state.evals[event.name]
+        ev = event.ev
         if isinstance(event, Transition):
-            diagnosis = _without_a_start(event, ev)
+            diagnosis = _without_a_start(event)
             if diagnosis is not None:
                 failures.append(EvalFailure(ev.name, ev.state, diagnosis))
         elif event.attempt is ev.latest:
@@ -253,71 +247,64 @@ def result_log(ev: Eval, experiment: Experiment) -> str | None:
     return f"{experiment.relative(directory)}/" if os.path.isdir(directory) else ""
 
 
-def _blocks(event: Transition, ev: Eval, experiment: Experiment, *, now: float) -> list[list[str]]:
-    cause = _without_a_start(event, ev)
-    diagnosed = [] if cause is None else [blocks.diagnosis(now, event.name, event.job_id, cause)]
-    return [_transition(event, ev, experiment, now=now), *diagnosed]
-
-
-def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: float) -> list[str]:
-    if event.current not in TERMINAL:
-        return blocks.state_change(
-            now, event.name, event.job_id, previous=event.previous, current=event.current, at=event.at
-        )
-    block = blocks.state_change_terminal(
+def _transition(event: Transition, experiment: Experiment, *, now: float) -> Block:
+    step, is_end = event.step, event.step.state in TERMINAL
+    block = blocks.state_change(
         now,
-        event.name,
-        event.job_id,
+        event.ev.name,
+        step.job_id,
         previous=event.previous,
-        current=event.current,
-        at=event.at,
-        elapsed_s=event.attempt.ran_for_s if event.attempt is not None else None,
-        result_log=result_log(ev, experiment),
+        current=step.state,
+        at=step.at,
+        elapsed_s=step.attempt.ran_for_s if step.attempt is not None else None,
+        result_log=result_log(event.ev, experiment) if is_end else None,
     )
-    return [*block, *_notes(event)]
+    return [*block, *_notes(event)] if is_end else block
 
 
-def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
+def _without_a_start(event: Transition) -> Diagnosis | None:
     """The diagnosis of an eval that ended without running, which will not be measured."""
-    if not (ev.final and event.current is ev.state and event.job_id == ev.job_id):
+    ev, step = event.ev, event.step
+    if not (ev.final and step.state is ev.state and step.job_id == ev.job_id):
         return None
-    if event.attempt is None:
-        return diagnose(AttemptEnd(state=event.current))
-    return None if event.attempt.has_run else diagnose(end_of_attempt(event.attempt, state=event.current))
+    if step.attempt is None:
+        return diagnose(AttemptEnd(state=step.state))
+    return None if step.attempt.has_run else diagnose(end_of_attempt(step.attempt, state=step.state))
 
 
 def _notes(event: Transition) -> list[str]:
-    if event.current is State.LOST:
+    step = event.step
+    if step.state is State.LOST:
         forgets = (
             "; it keeps no trace of an array's task that is cancelled before its start" if _never_ran(event) else ""
         )
         return [f"Note: Slurm has not known this job for longer than lost_after; how it ended is unknown{forgets}"]
-    if event.witness == "self":
+    if step.witness == "self":
         return ["Note: from the job's own report; Slurm's accounting does not have it"]
-    report = event.attempt.report if event.attempt is not None else None
-    if agree(event.current, report) is False:
-        return [f"Note: the witnesses disagree: Slurm says {event.current}, the job itself {says(report)}"]
+    report = step.attempt.report if step.attempt is not None else None
+    if agree(step.state, report) is False:
+        return [f"Note: the witnesses disagree: Slurm says {step.state}, the job itself {says(report)}"]
     return []
 
 
 def _never_ran(event: Transition) -> bool:
     """Whether this is an array's task that was last seen waiting [ran, 22.05: neither squeue nor sacct has it then]."""
-    return "_" in event.job_id and event.previous is State.PENDING
+    return "_" in event.step.job_id and event.previous is State.PENDING
 
 
-def _measured(event: Measured, ev: Eval, found: EvalResults, *, now: float) -> list[list[str]]:
+def _measured(event: EndedAttempt, found: EvalResults, *, now: float) -> list[Block]:
     """What is known of an attempt that ended; of one that was followed by another, its figures only."""
-    attempt = event.attempt
+    ev, attempt, job_id = event.ev, event.attempt, event.job.job_id
     state = slurm_says(attempt) or State.COMPLETED
-    new = [blocks.compute_metrics(now, event.name, event.job_id, attempt.figures or Figures(), state=state)]
+    new = [blocks.compute_metrics(now, ev.name, job_id, attempt.figures or Figures(), state=state)]
     if attempt is not ev.latest:
         return new
-    new += [blocks.eval_result(now, event.name, event.job_id, result) for result in found.results]
+    new += [blocks.eval_result(now, ev.name, job_id, result) for result in found.results]
     if found.missing or found.unknown is not None:
-        new.append(blocks.result_unknown(now, event.name, event.job_id, found.unknown))
+        new.append(blocks.result_unknown(now, ev.name, job_id, found.unknown))
     diagnosis = None if verdict(ev, found) in {"ok", "unverified"} else diagnosis_of(ev, found)
     if diagnosis is not None:
-        new.append(blocks.diagnosis(now, event.name, event.job_id, diagnosis))
+        new.append(blocks.diagnosis(now, ev.name, job_id, diagnosis))
     return new
 
 

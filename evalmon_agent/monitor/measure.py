@@ -23,7 +23,7 @@ from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState, Measurement
-from evalmon_agent.tracking.timeline import Unmeasured
+from evalmon_agent.tracking.timeline import EndedAttempt
 from evalmon_agent.tracking.verdict import AttemptsByTime, settle
 from evalmon_agent.words.job_id import parse_job_id
 
@@ -63,7 +63,7 @@ class Measurer:
     def step(
         self,
         state: ExperimentState,
-        unmeasured: Iterable[Unmeasured],
+        unmeasured: Iterable[EndedAttempt],
         *,
         clock: Callable[[], float],
         at_most_s: float,
@@ -89,7 +89,7 @@ class Measurer:
     def measurement(
         self,
         state: ExperimentState,
-        owed: Unmeasured,
+        owed: EndedAttempt,
         figures: Figures,
         by_time: AttemptsByTime,
         *,
@@ -104,12 +104,12 @@ class Measurer:
         name, job_id, submitted_at, restart = owed.key
         return Measurement(name, job_id, submitted_at, figures, evidence, restart, is_later=is_later)
 
-    def next_at(self, unmeasured: Iterable[Unmeasured]) -> float | None:
+    def next_at(self, unmeasured: Iterable[EndedAttempt]) -> float | None:
         """When the next step may bring something; None if nothing is owed."""
         times = (self._due_at(owed) for owed in unmeasured)
         return min((at for at in times if at is not None), default=None)
 
-    def _due_at(self, owed: Unmeasured) -> float | None:
+    def _due_at(self, owed: EndedAttempt) -> float | None:
         """When this attempt can be tried again; None if only the next answer of accounting can bring its figures."""
         tries = self._tries.get(owed.key)
         if tries is None:
@@ -118,7 +118,7 @@ class Measurer:
             return tries.seff_again_at
         return tries.first_at + ACCOUNTING_PATIENCE_S if _was_silent(owed, tries) else None
 
-    def _figures(self, owed: Unmeasured, *, now: float, final: bool) -> Figures | None:
+    def _figures(self, owed: EndedAttempt, *, now: float, final: bool) -> Figures | None:
         tries = self._tries.setdefault(owed.key, _Tries(now))
         is_known = final and owed.attempt.accounted is not None
         if owed.is_latest and not is_known and tries.seff_comes() and self._has_seff():
@@ -133,7 +133,7 @@ class Measurer:
             return from_self(elapsed_s=owed.attempt.ran_for_s, time_limit_s=owed.attempt.time_limit_s)
         return None
 
-    def _from_seff(self, owed: Unmeasured, tries: _Tries, *, now: float) -> Figures | None:
+    def _from_seff(self, owed: EndedAttempt, tries: _Tries, *, now: float) -> Figures | None:
         """seff's figures; None if it has none yet or, with `seff_done`, will have none."""
         if tries.seff_again_at is not None and now < tries.seff_again_at:
             return None
@@ -180,7 +180,7 @@ def look_again(observer: Observer, measurer: Measurer, state: ExperimentState, *
             if measurements and time.monotonic() >= deadline:
                 break
             if result.missing or result.unknown is not None or _is_changed(attempt.evidence):
-                owed = Unmeasured(ev, ev.jobs[-1], attempt)
+                owed = EndedAttempt(ev, ev.jobs[-1], attempt)
                 measurements.append(measurer.measurement(state, owed, attempt.figures, by_time, is_later=True))
     return observer.record(measurements=measurements) if measurements else state
 
@@ -199,7 +199,7 @@ def _is_changed(evidence: Evidence) -> bool:
     return False
 
 
-def _was_silent(owed: Unmeasured, tries: _Tries) -> bool:
+def _was_silent(owed: EndedAttempt, tries: _Tries) -> bool:
     """Whether accounting has answered without the row for long enough; no answer at all does not count."""
     return owed.job.answered_at >= tries.first_at + ACCOUNTING_PATIENCE_S / 2
 

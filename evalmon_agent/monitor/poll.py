@@ -41,7 +41,7 @@ from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.monitor_job_states import update_presence
 from evalmon_agent.tracking.records import AccountAnswer, ExperimentState, Measurement, Outbox, QueueAnswer
 from evalmon_agent.tracking.registry import Entry
-from evalmon_agent.tracking.timeline import Unmeasured, unmeasured
+from evalmon_agent.tracking.timeline import EndedAttempt, unmeasured
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
@@ -155,7 +155,7 @@ class Observer:
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             self._beat(heartbeat_file.load(self.experiment.observer))
 
-    def unmeasured(self, state: ExperimentState) -> Iterable[Unmeasured]:
+    def unmeasured(self, state: ExperimentState) -> Iterable[EndedAttempt]:
         """The attempts whose COMPUTE_METRICS is still owed."""
         is_ours = self._held is not None and self._held.state is state
         return self._held.tracker.unmeasured() if self._held is not None and is_ours else unmeasured(state)
@@ -209,7 +209,7 @@ class Observer:
             ours = log_blocks.monitor_jobs(held, entries, self.experiment, now)
             poll = self._blocks_of_poll(held, answers, now) if answers is not None else []
             settled = log_blocks.settled_by(events, held.state)
-            happened = log_blocks.blocks_of(events, held.state, self.experiment, settled, now=now)
+            happened = log_blocks.blocks_of(events, self.experiment, settled, now=now)
             targets = targets_of(self.settings)
             failing = self.notifier.failing(targets) if targets else {}
             unsent = log_blocks.unsent(held.state, targets, failing, now)

@@ -31,20 +31,19 @@ from evalmon_agent.tracking.records import (
     AccountAnswer,
     Alert,
     Eval,
-    Event,
     ExperimentState,
     Job,
     Logged,
-    Measured,
     Measurement,
     QueueAnswer,
     SelfReport,
-    Transition,
 )
 from evalmon_agent.tracking.registry import Entry, Registration, registrations
 from evalmon_agent.tracking.timeline import (
+    EndedAttempt,
+    Event,
     Step,
-    Unmeasured,
+    Transition,
     ids_to_account,
     in_order,
     is_final,
@@ -202,7 +201,7 @@ class Tracker:
         self._unsettled = {}
         return events
 
-    def unmeasured(self) -> Iterator[Unmeasured]:
+    def unmeasured(self) -> Iterator[EndedAttempt]:
         """The attempts whose COMPUTE_METRICS is still owed."""
         self._note()
         return (owed for ev in self._ordered(self._owing) for owed in owed_by(ev))
@@ -296,15 +295,16 @@ class Tracker:
         if ev is None:
             return
         self.touch(ev)
-        job = next((job for job in ev.jobs if job.job_id == fact.job_id), None)
-        for attempt in job.attempts if job is not None else ():
-            is_it = (attempt.submitted_at, attempt.restart) == (fact.submitted_at, fact.restart)
-            if is_it and fact.is_later and fact.evidence is not None:
+        for ended in (EndedAttempt(ev, job, attempt) for job in ev.jobs for attempt in job.attempts):
+            attempt = ended.attempt
+            if ended.key != (fact.name, fact.job_id, fact.submitted_at, fact.restart):
+                continue
+            if fact.is_later and fact.evidence is not None:
                 attempt.evidence = fact.evidence.with_what_is_gone(attempt.evidence)
-            elif is_it and attempt.figures is None and not fact.is_later:
+            elif attempt.figures is None and not fact.is_later:
                 attempt.figures, attempt.evidence = fact.figures, fact.evidence
                 if not _was_measured(self.state, fact.name, fact.job_id):
-                    yield Measured(fact.name, fact.job_id, attempt)
+                    yield ended
 
     def _derive(self, ev: Eval, *, lost_after_s: float) -> list[Step]:
         """Derive the eval's path and set its state by it; a final eval is left alone."""
@@ -323,10 +323,7 @@ class Tracker:
         """Derive the eval's path, and return the events that the log does not have yet."""
         new = list(unlogged(self._derive(ev, lost_after_s=lost_after_s), ev.logged))
         ev.logged += [_logged(step) for step, _ in new]
-        return [
-            Transition(ev.name, step.job_id, previous, step.state, step.at, step.attempt, step.witness)
-            for step, previous in new
-        ]
+        return [Transition(ev, previous, step) for step, previous in new]
 
     def _note(self) -> None:
         """Compute for each changed eval which tables it belongs to."""

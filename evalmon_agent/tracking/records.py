@@ -1,4 +1,4 @@
-"""Defines the records of state.json, of the facts that change it, and of the events that follow. Unknown is None.
+"""Defines the records of state.json, and of the facts that change it. Unknown is None.
 
 Times are epoch seconds. `gc=False`: trees without cycles, of which 5,000 evals make 20,000; the collector's walks were
 a quarter of a poll.
@@ -404,28 +404,3 @@ class Measurement:
     evidence: Evidence | None = None
     restart: int | None = None
     is_later: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """An eval went from one state to the next; `at`: when, if known; `witness`: who reported an end."""
-
-    name: str
-    job_id: JobId
-    previous: State
-    current: State
-    at: float | None
-    attempt: Attempt | None
-    witness: ReportedBy | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The figures of an ended attempt are known, or known to be unavailable."""
-
-    name: str
-    job_id: JobId
-    attempt: Attempt
-
-
-Event = Transition | Measured

@@ -36,6 +36,37 @@ class Step:
     witness: ReportedBy | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An eval took this step, from the state `previous`."""
+
+    ev: Eval
+    previous: State
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class EndedAttempt:
+    """An attempt that ran and ended. As an event: its figures are known now, or known to be unavailable."""
+
+    ev: Eval
+    job: Job
+    attempt: Attempt
+
+    @property
+    def key(self) -> tuple[str, JobId, float | None, int | None]:
+        """Identifies it in any copy of the state: name, job id, Submit, restart."""
+        return self.ev.name, self.job.job_id, self.attempt.submitted_at, self.attempt.restart
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether seff knows it; seff knows only a job's last attempt."""
+        return self.attempt is self.job.latest
+
+
+Event = Transition | EndedAttempt
+
+
 def steps(ev: Eval, *, lost_after_s: float) -> list[Step]:
     """The path so far. It stops before the first unknown step; later steps wait until that is known."""
     path: list[Step] = []
@@ -232,25 +263,6 @@ def _without_suspensions(keys: Sequence[Key]) -> list[int]:
     return kept
 
 
-@dataclass(frozen=True, slots=True)
-class Unmeasured:
-    """An attempt that ran and ended, and whose figures are not captured yet."""
-
-    ev: Eval
-    job: Job
-    attempt: Attempt
-
-    @property
-    def key(self) -> tuple[str, JobId, float | None, int | None]:
-        """Identifies it in any copy of the state: name, job id, Submit, restart."""
-        return self.ev.name, self.job.job_id, self.attempt.submitted_at, self.attempt.restart
-
-    @property
-    def is_latest(self) -> bool:
-        """Whether seff knows it; seff knows only a job's last attempt."""
-        return self.attempt is self.job.latest
-
-
 def ids_to_account(ev: Eval) -> list[JobId]:
     """The ids of its jobs to ask sacct about: missing or ended in squeue, requeued, or ended without figures."""
     return [] if _is_settled(ev) else [job.job_id for job in ev.jobs if _is_open(ev, job)]
@@ -261,17 +273,17 @@ def in_order(job_ids: Iterable[JobId]) -> list[JobId]:
     return sorted(job_ids, key=lambda job_id: (len(job_id), job_id))
 
 
-def unmeasured(state: ExperimentState) -> Iterator[Unmeasured]:
+def unmeasured(state: ExperimentState) -> Iterator[EndedAttempt]:
     """The attempts whose COMPUTE_METRICS is still owed."""
     return (owed for ev in state.evals.values() for owed in owed_by(ev))
 
 
-def owed_by(ev: Eval) -> Iterator[Unmeasured]:
+def owed_by(ev: Eval) -> Iterator[EndedAttempt]:
     """The same for one eval."""
     for job in ev.jobs:
         for attempt in job.attempts:
             if attempt.figures is None and attempt.has_run and _is_over(ev, job, attempt):
-                yield Unmeasured(ev, job, attempt)
+                yield EndedAttempt(ev, job, attempt)
 
 
 def _is_over(ev: Eval, job: Job, attempt: Attempt) -> bool:

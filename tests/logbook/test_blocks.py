@@ -106,7 +106,7 @@ def test_the_events_own_time_follows_if_it_differs() -> None:
 def ended(**more: object) -> str:
     known = {"previous": State.RUNNING, "current": State.COMPLETED, "at": NOW, "elapsed_s": 292.0}
     whole = {**known, "result_log": "r8_lr1e-5/eval/logs/", **more}
-    return as_text(blocks.state_change_terminal(NOW, EVAL, "12345690", **whole))
+    return as_text(blocks.state_change(NOW, EVAL, "12345690", **whole))
 
 
 def test_state_change_to_an_end_has_evalmons_line_after_the_users() -> None:

@@ -15,7 +15,7 @@ from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import Block, BlockKind, transition
 from evalmon_agent.logbook.blocks import blocks_in as read
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.states import TERMINAL, State
+from evalmon_agent.words.states import State
 
 NOW = 1_790_000_000.0
 HOSTILE = [
@@ -38,11 +38,9 @@ STATES = st.sampled_from(State)
 
 
 def change(name: str, job_id: str, state: State, *, log: str | None = None) -> list[str]:
-    if state in TERMINAL:
-        return blocks.state_change_terminal(
-            NOW, name, job_id, previous=State.RUNNING, current=state, at=NOW, elapsed_s=1.0, result_log=log
-        )
-    return blocks.state_change(NOW, name, job_id, previous=State.PENDING, current=state, at=NOW - 5)
+    return blocks.state_change(
+        NOW, name, job_id, previous=State.RUNNING, current=state, at=NOW - 5, elapsed_s=1.0, result_log=log
+    )
 
 
 def every_block(text: str) -> list[list[str]]:

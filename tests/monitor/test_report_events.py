@@ -13,7 +13,8 @@ from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.monitor import log_blocks
 from evalmon_agent.monitor.log_blocks import result_log, settled_by
 from evalmon_agent.tracking.fold import Facts
-from evalmon_agent.tracking.records import Eval, Event, Evidence, ExperimentState, Measurement
+from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState, Measurement
+from evalmon_agent.tracking.timeline import Event
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, account, accounts, queue, report, reported, row, told
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("in_utc")
 
 
 def blocks_of(events: list[Event], state: ExperimentState, experiment: Experiment, *, now: float) -> list[list[str]]:
-    return log_blocks.blocks_of(events, state, experiment, settled_by(events, state), now=now)
+    return log_blocks.blocks_of(events, experiment, settled_by(events, state), now=now)
 
 
 def last_block(found: Told, experiment: Experiment = EXP) -> list[str]:

@@ -13,15 +13,13 @@ from evalmon_agent.tracking.records import (
     Alert,
     Attempt,
     Eval,
-    Event,
     ExperimentState,
     JobReport,
-    Measured,
     QueueAnswer,
     SelfReport,
-    Transition,
 )
 from evalmon_agent.tracking.registry import Registration, Submission
+from evalmon_agent.tracking.timeline import EndedAttempt, Event, Step, Transition
 from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.states import TERMINAL, State
 from folding import fold
@@ -163,15 +161,15 @@ class Told:
     @property
     def path(self) -> list[str]:
         """`PREVIOUS>CURRENT` of each transition."""
-        return [f"{e.previous}>{e.current}" for e in self.events if isinstance(e, Transition)]
+        return [f"{e.previous}>{e.step.state}" for e in self.events if isinstance(e, Transition)]
 
     @property
-    def last(self) -> Transition:
-        return [event for event in self.events if isinstance(event, Transition)][-1]
+    def last(self) -> Step:
+        return [event.step for event in self.events if isinstance(event, Transition)][-1]
 
     @property
-    def measured(self) -> list[Measured]:
-        return [event for event in self.events if isinstance(event, Measured)]
+    def measured(self) -> list[EndedAttempt]:
+        return [event for event in self.events if isinstance(event, EndedAttempt)]
 
 
 def told(*facts: Facts, **more: Any) -> Told:

@@ -37,7 +37,7 @@ def test_squeues_last_state_is_enough(end: State) -> None:
 def test_a_missed_running_state_is_reconstructed_from_the_start_time() -> None:
     found = told(queue(60, row(State.COMPLETED, start=5, end=55)))
     assert ["PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path
-    assert [T + 5, T + 55] == [event.at for event in found.events]
+    assert [T + 5, T + 55] == [event.step.at for event in found.events]
 
 
 @pytest.mark.survives("F18")
@@ -248,7 +248,7 @@ def test_suspensions_are_logged_where_they_were_observed() -> None:
         queue(10, RUNNING), queue(20, suspended), queue(30, suspended), queue(40, RUNNING), queue(50, suspended)
     )
     assert ["PENDING>RUNNING", "RUNNING>SUSPENDED", "SUSPENDED>RUNNING", "RUNNING>SUSPENDED"] == found.path
-    assert [T + 5, T + 20, T + 40, T + 50] == [event.at for event in found.events]
+    assert [T + 5, T + 20, T + 40, T + 50] == [event.step.at for event in found.events]
 
 
 def test_a_job_first_observed_suspended_was_running_before() -> None:

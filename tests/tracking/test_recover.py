@@ -12,7 +12,6 @@ from evalmon_agent.logbook.blocks import (
     join,
     note,
     state_change,
-    state_change_terminal,
 )
 from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import ExperimentState, Logged, Measurement, MonitorJob, Recovered
@@ -21,11 +20,7 @@ from tracking.rows import JOB, NAME, T, Told, account, accounts, queue, register
 
 
 def changed(previous: State, current: State, *, name: str = NAME, job_id: str = JOB) -> list[str]:
-    if current.name in {"PENDING", "RUNNING", "SUSPENDED", "REQUEUED"}:
-        return state_change(T, name, job_id, previous=previous, current=current, at=None)
-    return state_change_terminal(
-        T, name, job_id, previous=previous, current=current, at=T, elapsed_s=1.0, result_log="logs/"
-    )
+    return state_change(T, name, job_id, previous=previous, current=current, at=T, elapsed_s=1.0, result_log="logs/")
 
 
 def recovered(*log: list[str], name: str = NAME) -> Told:

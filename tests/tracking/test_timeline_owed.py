@@ -5,7 +5,7 @@ from __future__ import annotations
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Measurement
-from evalmon_agent.tracking.timeline import Unmeasured, ids_to_account, in_order, unmeasured
+from evalmon_agent.tracking.timeline import EndedAttempt, ids_to_account, in_order, unmeasured
 from evalmon_agent.words.states import State
 from tracking.rows import (
     JOB,
@@ -32,7 +32,7 @@ def asked(found: Told) -> list[str]:
     return in_order({job_id for ev in found.state.evals.values() for job_id in ids_to_account(ev)})
 
 
-def owed(found: Told) -> list[Unmeasured]:
+def owed(found: Told) -> list[EndedAttempt]:
     return list(unmeasured(found.state))
 
 

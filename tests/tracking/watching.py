@@ -15,8 +15,8 @@ from evalmon_agent.monitor.log_blocks import blocks_of, settled_by
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import coming_alert
 from evalmon_agent.tracking.fold import Facts, Tracker
-from evalmon_agent.tracking.records import Event, ExperimentState, Measurement, QueueAnswer
-from evalmon_agent.tracking.timeline import Unmeasured, ids_to_account, in_order, unmeasured
+from evalmon_agent.tracking.records import ExperimentState, Measurement, QueueAnswer
+from evalmon_agent.tracking.timeline import EndedAttempt, Event, ids_to_account, in_order, unmeasured
 from evalmon_agent.words.states import State
 from folding import fold
 from tracking.simulated_slurm import Cluster
@@ -74,7 +74,7 @@ class Watcher:
         assert anew == self.state
         assert self.tracker.is_changed() == (msgspec.json.encode(self.state.evals) != before)
         self._check_owed()
-        self.log += join(blocks_of(new, self.state, Experiment("/exp"), settled_by(new, self.state), now=now))
+        self.log += join(blocks_of(new, Experiment("/exp"), settled_by(new, self.state), now=now))
         self.events += new
         return new
 
@@ -168,7 +168,7 @@ class Watcher:
         return sum((block.kind, block.subject) == (BlockKind.COMPUTE_METRICS, name) for block in blocks_in(self.log))
 
 
-def measured(owed: Unmeasured, figures: Figures) -> Measurement:
+def measured(owed: EndedAttempt, figures: Figures) -> Measurement:
     name, job_id, submitted_at, restart = owed.key
     return Measurement(name, job_id, submitted_at, figures, restart=restart)
 
