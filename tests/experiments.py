@@ -17,8 +17,7 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.scripts import launcher_of
 from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, write_summary
-from evalmon_agent.monitor.measure import Measurer, measure
+from evalmon_agent.monitor.finish import Measurer, finalize, is_ready, measure, write_summary
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
@@ -104,7 +103,7 @@ class Exp:
         state = observer.observe_once(at_least_s=0).state
         state = measure(observer, self.measurer(), state, final=True)
         if is_ready(state):
-            state = state if is_complete(state) else finalize(observer)
+            state = state if state.is_complete else finalize(observer)
             write_summary(observer, state)
 
     def evalmon(

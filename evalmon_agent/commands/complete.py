@@ -21,15 +21,17 @@ from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.submit_monitor_job import WAITING_BEGIN_S, active_jobs, submit_monitor_job
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
-from evalmon_agent.monitor.finalize import (
+from evalmon_agent.monitor.finish import (
+    LOOK_AGAIN_AT_MOST_S,
+    Measurer,
     finalize,
     is_anything_owed,
-    is_complete,
     is_ready,
+    look_again,
+    measure,
     tell_changed_verdicts,
     write_summary,
 )
-from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again, measure
 from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session, StopSignals
@@ -37,7 +39,6 @@ from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.tracking.monitor_job_states import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId
 
@@ -115,7 +116,7 @@ def _bring_to_the_end(
     while not is_ready(state):
         is_active = _has_active(observed)
         at_most = _before_the_successor(submitter, state, is_active=is_active)
-        more = has_more_to_come(state)
+        more = state.has_more_to_come
         progress = submitter.run(at_most=at_most) if more and at_most else Progress()
         state = log_progress(observer, progress) if more else state
         if progress.submitted or is_active:
@@ -153,7 +154,7 @@ def _patience_s(environ: Mapping[str, str]) -> float:
 
 def _end(observer: Observer, measurer: Measurer, state: ExperimentState) -> ExperimentState:
     state = look_again(observer, measurer, state, deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
-    state = tell_changed_verdicts(observer, state) if is_complete(state) else finalize(observer)
+    state = tell_changed_verdicts(observer, state) if state.is_complete else finalize(observer)
     summary = write_summary(observer, state)
     job_id = own_job_id(observer.session.environ)
     if observer.settings.mail_user and job_id is not None:
@@ -176,7 +177,7 @@ def _write_page(observer: Observer, summary: Summary) -> None:
 def _has_active(observed: Observed) -> bool:
     """Whether squeue showed an eval that will go on: only that makes waiting here pointless."""
     state = observed.state
-    if observed.queue is None or all_final(state):
+    if observed.queue is None or state.all_final:
         return False
     eval_jobs = {job.job_id for ev in state.evals.values() for job in ev.jobs}
     return any(row.goes_on and row.job_id in eval_jobs for row in observed.queue.rows)

@@ -14,7 +14,7 @@ from evalmon_agent.commands.status import look
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs import claims
-from evalmon_agent.monitor.finalize import is_complete, tell_changed_verdicts, write_summary
+from evalmon_agent.monitor.finish import tell_changed_verdicts, write_summary
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.words.eval_names import named_evals
@@ -56,6 +56,6 @@ def drop(session: Session, patterns: Sequence[str]) -> list[str]:
     if names:
         claims.drop(experiment, names)
         state = tell_changed_verdicts(observer, observer.record())
-        if is_complete(state):
+        if state.is_complete:
             write_summary(observer, state)
     return names

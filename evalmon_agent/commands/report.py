@@ -14,8 +14,13 @@ from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import exit_status, look, note_if_read_only, status
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.monitor.finalize import tell_changed_verdicts, write_summary
-from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again
+from evalmon_agent.monitor.finish import (
+    LOOK_AGAIN_AT_MOST_S,
+    Measurer,
+    look_again,
+    tell_changed_verdicts,
+    write_summary,
+)
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session

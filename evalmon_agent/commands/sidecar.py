@@ -22,23 +22,22 @@ from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
-from evalmon_agent.monitor.finalize import (
+from evalmon_agent.monitor.finish import (
+    Measurer,
     PolledMetrics,
     finalize,
     is_anything_owed,
-    is_complete,
     is_ready,
+    measure,
     write_summary,
 )
 from evalmon_agent.monitor.hand_over import HandOver
 from evalmon_agent.monitor.log_blocks import resource_blocks
-from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observed, Observer, back_off_s
 from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, log_progress
-from evalmon_agent.tracking.monitor_job_states import WAITS, all_final, has_more_to_come
-from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.records import WAITS, ExperimentState
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted
 
@@ -138,7 +137,7 @@ class Sidecar:
             self._stop.wait(min(left_s, _LOOK_EVERY_S))
             with suppress(OSError, EvalmonError):
                 state = self._observer.saved_by_another()
-                if state is not None and is_complete(state):
+                if state is not None and state.is_complete:
                     return True
         return False
 
@@ -156,8 +155,8 @@ class Sidecar:
         state = self._submit_waiting(observed.state, until_monotonic_s=until_monotonic_s)
         state = self._work(state, until_monotonic_s=until_monotonic_s)
         if is_ready(state):
-            state = finalize(self._observer) if not is_complete(state) else state
-            if is_complete(state):
+            state = finalize(self._observer) if not state.is_complete else state
+            if state.is_complete:
                 write_summary(self._observer, state)
                 return _ALL_OVER
         if self._is_stuck and not is_anything_owed(state):
@@ -196,7 +195,7 @@ class Sidecar:
             waiting_for = active_jobs(self._session.experiment, state)
             if waiting_for:
                 submit_monitor_job(self._session, "completion", afterany=waiting_for)
-        if not has_more_to_come(state):
+        if not state.has_more_to_come:
             return state
         progress = self._submitter.run(until_monotonic_s=until_monotonic_s if self._session.settings.stagger else 0.0)
         self._is_stuck = progress.why == "stuck"
@@ -215,7 +214,7 @@ class Sidecar:
             if due_at is None:
                 return state
             due_in_s, left_s = due_at - time.time(), until_monotonic_s - time.monotonic()
-            if due_in_s >= left_s and not all_final(state):
+            if due_in_s >= left_s and not state.all_final:
                 return state
             if self._wait(min(max(due_in_s, 0.2), max(left_s, 0.0))):
                 return self._observer.record()

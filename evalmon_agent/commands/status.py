@@ -20,8 +20,7 @@ from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
-from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready
-from evalmon_agent.monitor.measure import Measurer, measure
+from evalmon_agent.monitor.finish import Measurer, finalize, is_ready, measure
 from evalmon_agent.monitor.poll import Observer, back_off_s
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
@@ -29,14 +28,7 @@ from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.tracking.monitor_job_states import (
-    REFUSED,
-    all_final,
-    has_more_to_come,
-    lacks_completion,
-    somebody_completes,
-)
-from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.records import REFUSED, ExperimentState
 from evalmon_agent.tracking.verdict import NEEDS_YOU
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.eval_names import named_evals
@@ -146,8 +138,8 @@ def look(observer: Observer) -> ExperimentState:
     lost state the end is in the log already, but the figures must be captured again.
     """
     state = _polled(observer)
-    is_done = is_complete(state) and is_ready(state)
-    if all_final(state) and not is_done and not somebody_completes(state):
+    is_done = state.is_complete and is_ready(state)
+    if state.all_final and not is_done and not state.somebody_completes:
         return _finish(observer, state)
     return state
 
@@ -157,14 +149,14 @@ def _polled(observer: Observer) -> ExperimentState:
     last = heartbeat_file.load(experiment.observer)
     age_s = time.time() - last.polled_at if last is not None else None
     state = observer.record()
-    if all_final(state) and is_complete(state):
+    if state.all_final and state.is_complete:
         return state
     interval_s = _interval_s(observer.settings, state)
     silent = age_s is None or age_s < 0 or age_s > _SILENT_POLLS * interval_s
     if not silent or not observer.slurm.has("squeue"):
         return state
     observed = observer.observe_once(at_least_s=interval_s)
-    if observed.queue is not None and lacks_completion(observed.state) and observer.slurm.has("sbatch"):
+    if observed.queue is not None and observed.state.lacks_completion and observer.slurm.has("sbatch"):
         return _submit_waiting(observer, _with_completion(observer, observed.state))
     return _submit_waiting(observer, observed.state)
 
@@ -193,7 +185,7 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
 
 def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentState:
     """Submit what waits, since no other process polls, if this environment is the one that it must have."""
-    if not has_more_to_come(state) or not observer.slurm.has("sbatch"):
+    if not state.has_more_to_come or not observer.slurm.has("sbatch"):
         return state
     place = on_command(observer.session.environ, submits=False)
     return log_progress(observer, Submitter(observer.session, place).run())

@@ -19,8 +19,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.submitting.prepare import require_scancel, resolve
-from evalmon_agent.tracking.monitor_job_states import COMPLETE, STOPPED
-from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.records import COMPLETE, STOPPED, ExperimentState
 from evalmon_agent.words.job_id import JobId, whole_job
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL

@@ -10,7 +10,6 @@ from evalmon_agent.monitor.poll import Observed
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.tracking.alerts import starved_by
-from evalmon_agent.tracking.monitor_job_states import has_completion_job
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
@@ -95,7 +94,7 @@ class HandOver:
         return f"time limit near and no successor ({self._refusal}); {self._what_comes(observed)}"
 
     def _what_comes(self, observed: Observed) -> str:
-        if has_completion_job(observed.state):
+        if observed.state.has_completion_job:
             return "the completion job writes the summary"
         return f"there is no completion job; to finish, run: evalmon status {self.session.experiment.root}"
 

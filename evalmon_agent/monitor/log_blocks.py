@@ -27,14 +27,13 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.summary.notifications import EvalFailure, failures_among
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.monitor_job_states import update_monitor_jobs
 from evalmon_agent.tracking.records import (
     Eval,
     ExperimentState,
     Outage,
     Refusal,
 )
-from evalmon_agent.tracking.registry import Entry, update_unsubmitted
+from evalmon_agent.tracking.registry import Entry, update_monitor_jobs, update_unsubmitted
 from evalmon_agent.tracking.timeline import EndedAttempt, Event, Transition, slurm_says
 from evalmon_agent.tracking.verdict import (
     NO_RESULTS,

@@ -38,9 +38,8 @@ from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.notifications import EvalFailure, notifications
 from evalmon_agent.tracking.fold import Facts, Tracker
-from evalmon_agent.tracking.monitor_job_states import update_presence
 from evalmon_agent.tracking.records import AccountAnswer, ExperimentState, Measurement, Outbox, QueueAnswer
-from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.registry import Entry, update_presence
 from evalmon_agent.tracking.timeline import EndedAttempt, unmeasured
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State

@@ -19,7 +19,7 @@ from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import ForeignError, OwnedFiles
 from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.jobs.eval_scripts import change_since, read
-from evalmon_agent.monitor.measure import Measurer, measure
+from evalmon_agent.monitor.finish import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure

@@ -19,7 +19,6 @@ from evalmon_agent.slurm.node_list import expand
 from evalmon_agent.summary import causes, cost, nodes
 from evalmon_agent.summary.records import AlertSummary, AttemptSummary, Cost, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.alerts import action_for, pending
-from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Alert, Attempt, Eval, Evidence, ExperimentState, Job, JobReport
 from evalmon_agent.tracking.timeline import ending, slurm_says
 from evalmon_agent.tracking.verdict import (
@@ -68,7 +67,7 @@ def build(
     return Summary(
         experiment=state.experiment,
         generated_at=str(iso(now)),
-        complete=state.completion is not None and state.completion.status == COMPLETE,
+        complete=state.is_complete,
         total_time_s=total_time_s(state),
         counts={str(s): states[s] for s in State if states[s]},
         verdicts={v: verdicts[v] for v in VERDICTS},

@@ -21,7 +21,6 @@ from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.causes import key
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.alerts import base
-from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
 from evalmon_agent.tracking.verdict import NEEDS_YOU, NO_RESULTS, UNSUCCESSFUL, EvalResults, diagnosis_of, verdict
 from evalmon_agent.words.durations import iso
@@ -178,8 +177,7 @@ def _verb(names: Collection[str], what: str) -> str:
 
 
 def _complete(state: ExperimentState, summarise: Callable[[], Summary]) -> Iterator[_Event]:
-    is_complete = state.completion is not None and state.completion.status == COMPLETE
-    if not is_complete or state.notified.completions == state.completions:
+    if not state.is_complete or state.notified.completions == state.completions:
         return
     state.notified.completions = state.completions
     summary = summarise()

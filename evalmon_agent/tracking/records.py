@@ -21,7 +21,7 @@ from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.words.job_id import JobId
-from evalmon_agent.words.states import State
+from evalmon_agent.words.states import TERMINAL, State
 
 SCHEMA = 1
 AlertKind = Literal["waits", "unreported"]
@@ -262,6 +262,14 @@ class Refusal(Struct, omit_defaults=True, frozen=True):
     script: str
 
 
+COMPLETE = "complete"
+SUBMITTED = "submitted"
+STOPPED = "stopped"
+REFUSED = "refused"
+WAITS = "waits"
+"""Refused only because too many jobs are in the queue."""
+
+
 class MonitorJob(Struct, omit_defaults=True):
     """A monitor job: the sidecar, or the completion job with its status.
 
@@ -271,6 +279,11 @@ class MonitorJob(Struct, omit_defaults=True):
     job_id: JobId | None = None
     status: str | None = None
     alive: bool | None = None
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it is in the queue, as far as is known."""
+        return self.job_id is not None and self.alive is not False
 
 
 class Outage(Struct, omit_defaults=True):
@@ -351,6 +364,52 @@ class ExperimentState(Struct, omit_defaults=False):
         """The evals that were submitted and are not dropped."""
         evals = self.evals.values()
         return [ev for ev in evals if ev.name not in self.dropped] if self.dropped else list(evals)
+
+    @property
+    def has_more_to_come(self) -> bool:
+        """Whether evals wait to be submitted, or are being submitted (by a process that may have died)."""
+        return bool(self.waiting or self.on_their_way)
+
+    @property
+    def all_final(self) -> bool:
+        """Whether there are evals and all are over for good; an eval that is still to be submitted is not over.
+
+        One that Slurm refused is: it comes only if somebody submits it again.
+        """
+        are_there = bool(self.evals or self.refused or self.dropped)
+        return are_there and not self.has_more_to_come and all(ev.final for ev in self.counted)
+
+    @property
+    def looks_over(self) -> bool:
+        """Whether all are over as far as the log says; after a lost state it knows that before Slurm is asked again."""
+        return all(ev.final or ev.logged_state(ev.job_id) in TERMINAL for ev in self.counted)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether ALL_COMPLETE was written for the evals as they are."""
+        return self.completion is not None and self.completion.status == COMPLETE
+
+    @property
+    def has_completion_job(self) -> bool:
+        """Whether a completion job is in the queue, as far as is known."""
+        completion = self.completion
+        return completion is not None and completion.is_queued and completion.status == SUBMITTED
+
+    @property
+    def somebody_completes(self) -> bool:
+        """Whether a monitor job that will do the rest is in the queue, as far as is known."""
+        if self.completion is not None and self.completion.status == STOPPED:
+            return False
+        return self.has_completion_job or (self.sidecar is not None and self.sidecar.is_queued)
+
+    @property
+    def lacks_completion(self) -> bool:
+        """Whether evals are active that no completion job waits for: they came (back) after it, or it found no room."""
+        completion = self.completion
+        if completion is None or self.looks_over:
+            return False
+        is_gone = completion.status == SUBMITTED and completion.alive is False and self.completions > 0
+        return is_gone or completion.status == WAITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Defines the registry's lines, and derives from them each submission's outcome, and which evals wait. Pure.
+"""Defines the registry's lines, and derives from them each submission's outcome, what waits, the monitor jobs. Pure.
 
 An intent with a token is recorded before each sbatch, an acceptance or a refusal after it. The token is part of the
 path that sbatch is given, so the job of a killed submitter is found by it. An eval that has to wait for a free place
@@ -14,7 +14,18 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace as changed
 
-from evalmon_agent.tracking.records import ExperimentState, Refusal, Waiting
+from evalmon_agent.tracking.records import (
+    COMPLETE,
+    REFUSED,
+    STOPPED,
+    SUBMITTED,
+    WAITS,
+    ExperimentState,
+    MonitorJob,
+    QueueAnswer,
+    Refusal,
+    Waiting,
+)
 from evalmon_agent.words.eval_names import task_name
 from evalmon_agent.words.job_id import JobId, array_task
 
@@ -414,3 +425,53 @@ def _is_over(entry: Entry, name: Name, state: ExperimentState | None) -> bool:
     ev = state.evals.get(eval_name(name)) if state is not None else None
     # An adopted job has no token; its entry's is empty.
     return ev is not None and ev.final and ev.jobs[-1].token == (entry.token or None)
+
+
+def update_monitor_jobs(state: ExperimentState, entries: Sequence[Entry]) -> None:
+    """Set `sidecar` and `completion` to the latest that Slurm accepted; active evals reopen a completion."""
+    sidecar = _latest_job(entries, "sidecar")
+    if sidecar is not None and (state.sidecar is None or state.sidecar.job_id != sidecar):
+        state.sidecar = MonitorJob(job_id=sidecar)
+    _update_completion(state, entries)
+    if state.completion is not None and state.is_complete and (state.waiting or not state.looks_over):
+        state.completion.status = SUBMITTED if state.completion.job_id else None
+
+
+def _update_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
+    job_id = _latest_job(entries, "completion")
+    refusals = [e.refused for e in entries if e.submission.what == "completion" and e.refused is not None]
+    if job_id is None and not refusals:
+        return
+    if state.completion is None:
+        state.completion = MonitorJob()
+    completion = state.completion
+    refused = WAITS if refusals and refusals[-1].waits else REFUSED
+    is_news = completion.job_id != job_id or completion.status not in {SUBMITTED, STOPPED, refused}
+    if completion.status != COMPLETE and is_news:
+        completion.status = SUBMITTED if job_id is not None else refused
+    if completion.job_id != job_id:
+        completion.job_id, completion.alive = job_id, None
+    if completion.status == SUBMITTED and completion.alive is False and _is_due_again(entries):
+        completion.status = WAITS
+
+
+def _is_due_again(entries: Sequence[Entry]) -> bool:
+    """Whether the successor of the last completion job was refused for lack of room."""
+    answered = (e for e in reversed(entries) if e.submission.what == "completion" and (e.accepted or e.refused))
+    last = next(answered, None)
+    return last is not None and last.accepted is None and last.refused is not None and last.refused.waits
+
+
+def update_presence(state: ExperimentState, answer: QueueAnswer) -> None:
+    """Record which monitor jobs squeue shows as not over, so that others need not ask Slurm again."""
+    ours = {monitor_job.job_id for monitor_job in (state.sidecar, state.completion) if monitor_job is not None}
+    active = {row.job_id for row in answer.rows if row.job_id in ours and row.goes_on}
+    for monitor_job in (state.sidecar, state.completion):
+        if monitor_job is not None and monitor_job.job_id is not None:
+            monitor_job.alive = monitor_job.job_id in active
+
+
+def _latest_job(entries: Sequence[Entry], what: What) -> JobId | None:
+    """The job that Slurm accepted last, even if a later one is being submitted or was refused."""
+    accepted = (entry.accepted for entry in reversed(entries) if entry.submission.what == what)
+    return next((acceptance.job_id for acceptance in accepted if acceptance is not None), None)

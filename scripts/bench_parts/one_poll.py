@@ -13,7 +13,7 @@ from pathlib import Path
 
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.monitor.finalize import PolledMetrics
+from evalmon_agent.monitor.finish import PolledMetrics
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.monitor import measure as measure_module
-from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer, look_again, measure
+from evalmon_agent.monitor import finish as measure_module
+from evalmon_agent.monitor.finish import ACCOUNTING_PATIENCE_S, Measurer, look_again, measure
 from evalmon_agent.slurm import client
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timeline import unmeasured

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from evalmon_agent.monitor.finalize import PolledMetrics
+from evalmon_agent.monitor.finish import PolledMetrics
 from experiments import Exp, ended, running
 
 

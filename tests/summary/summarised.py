@@ -13,8 +13,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.fold import Facts
-from evalmon_agent.tracking.monitor_job_states import COMPLETE
-from evalmon_agent.tracking.records import Evidence, Measurement, MonitorJob
+from evalmon_agent.tracking.records import COMPLETE, Evidence, Measurement, MonitorJob
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from tracking.rows import (

@@ -1,4 +1,4 @@
-"""Captures how efficient each ended attempt was: from seff, which is asked twice, else from accounting.
+"""Measures ended attempts: by seff, which is asked twice, else by accounting. Then writes the summary and ALL_COMPLETE.
 
 Nothing here waits: an attempt that has no figures yet is left for a later step, so no poll is held up.
 """
@@ -8,23 +8,34 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import msgspec
 from msgspec.structs import replace
 
-from evalmon_agent.collect.collect import collect
+from evalmon_agent.collect.collect import collect, progress
 from evalmon_agent.collect.eval_logs import LogReader
+from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.experiment import heartbeat as heartbeat_file
+from evalmon_agent.experiment import state as state_file
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
+from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.files.trusted import OwnedFiles
-from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.logbook import blocks
+from evalmon_agent.monitor.poll import Observer, counts
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
-from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState, Measurement
-from evalmon_agent.tracking.timeline import EndedAttempt
-from evalmon_agent.tracking.verdict import AttemptsByTime, settle
+from evalmon_agent.summary import openmetrics
+from evalmon_agent.summary.attention import verdict_line
+from evalmon_agent.summary.build import build, total_time_s
+from evalmon_agent.summary.markdown import render
+from evalmon_agent.summary.records import Summary
+from evalmon_agent.tracking.records import COMPLETE, Eval, Evidence, ExperimentState, Measurement, MonitorJob
+from evalmon_agent.tracking.timeline import EndedAttempt, unmeasured
+from evalmon_agent.tracking.verdict import AttemptsByTime, reason, settle, verdict
 from evalmon_agent.words.job_id import parse_job_id
 
 Key = tuple[str, str, float | None, int | None]
@@ -36,6 +47,8 @@ LOOK_AGAIN_AT_MOST_S = 60.0
 """How long a command that shows a summary looks again for results that were missing."""
 ACCOUNTING_PATIENCE_S = 120.0
 """How long to wait for an attempt's row in accounting before the job's own report is used."""
+_SPARING = 20
+"""How many times as long as the last took new figures of evalmon.prom wait."""
 
 
 @dataclass(slots=True)
@@ -43,10 +56,6 @@ class _Tries:
     first_at: float
     seff_again_at: float | None = None
     seff_done: bool = False
-
-    def seff_comes(self) -> bool:
-        """Whether seff is still to be asked."""
-        return not self.seff_done
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,18 +123,18 @@ class Measurer:
         tries = self._tries.get(owed.key)
         if tries is None:
             return 0.0
-        if tries.seff_again_at is not None and tries.seff_comes():
+        if tries.seff_again_at is not None and not tries.seff_done:
             return tries.seff_again_at
         return tries.first_at + ACCOUNTING_PATIENCE_S if _was_silent(owed, tries) else None
 
     def _figures(self, owed: EndedAttempt, *, now: float, final: bool) -> Figures | None:
         tries = self._tries.setdefault(owed.key, _Tries(now))
         is_known = final and owed.attempt.accounted is not None
-        if owed.is_latest and not is_known and tries.seff_comes() and self._has_seff():
+        if owed.is_latest and not is_known and not tries.seff_done and self._has_seff():
             figures = self._from_seff(owed, tries, now=now)
             if figures is not None:
                 return figures
-            if tries.seff_comes() and not final:
+            if not tries.seff_done and not final:
                 return None
         if owed.attempt.accounted is not None:
             return owed.attempt.accounted
@@ -231,3 +240,109 @@ def measure(
             done += len(measurements)
             if not measurements or time.monotonic() >= deadline:
                 return state
+
+
+def is_ready(state: ExperimentState) -> bool:
+    """Whether nothing is left to wait for."""
+    return state.all_final and next(unmeasured(state), None) is None
+
+
+def is_anything_owed(state: ExperimentState) -> bool:
+    """Whether an eval is still active, or still has to be measured."""
+    return not all(ev.final for ev in state.counted) or next(unmeasured(state), None) is not None
+
+
+def finalize(observer: Observer) -> ExperimentState:
+    """Mark the completion and log ALL_COMPLETE if it is due, then write the summary.
+
+    Two at once, or one after a kill: ALL_COMPLETE is there once, and the summary is written again, the same.
+    """
+
+    def change(state: ExperimentState, now: float) -> list[list[str]]:
+        if state.is_complete or not is_ready(state):
+            return []
+        state.completion = MonitorJob(state.completion.job_id if state.completion else None, COMPLETE)
+        state.completions += 1
+        complete = blocks.all_complete(
+            now, counts(state), total_time_s=total_time_s(state), outcome=verdict_line(_summary(observer, state))
+        )
+        return [*_changed_verdicts(state, now, is_first=True), complete]
+
+    # The summary of complete evals stands before the log says that it does.
+    snapshot = state_file.load(observer.experiment)
+    if snapshot is not None and is_ready(snapshot) and not snapshot.is_complete:
+        snapshot.completion = MonitorJob(None, COMPLETE)
+        write_summary(observer, snapshot)
+    return observer.transact(change)
+
+
+def tell_changed_verdicts(observer: Observer, state: ExperimentState) -> ExperimentState:
+    """Log VERDICT_CHANGED for each eval whose verdict is not the one any more that the log told at ALL_COMPLETE."""
+    if not state.completions:
+        return state
+    return observer.transact(_changed_verdicts)
+
+
+def _changed_verdicts(state: ExperimentState, now: float, *, is_first: bool = False) -> list[list[str]]:
+    """The blocks of verdicts that changed since they were told. `is_first`: those of all evals count as told now."""
+    settled = settle(state)
+    told, new = dict[str, str](), []
+    for ev in state.evals.values():
+        is_dropped = ev.name in state.dropped
+        outcome = "dropped" if is_dropped else verdict(ev, settled[ev.name])
+        previous = state.told.get(ev.job_id)
+        # A lost state had told them.
+        if outcome == "active" or (previous is None and state.told and not is_first):
+            continue
+        told[ev.job_id] = outcome
+        if previous not in {None, outcome}:
+            why = "evalmon drop" if is_dropped else reason(settled[ev.name])
+            new.append(
+                blocks.verdict_changed(now, ev.name, ev.job_id, previous=str(previous), current=outcome, why=why)
+            )
+    state.told = told
+    return new
+
+
+def write_summary(observer: Observer, state: ExperimentState) -> Summary:
+    """Replace summary.json, summary.md and evalmon.prom by what is known now."""
+    experiment = observer.experiment
+    summary = _summary(observer, state, progress=progress(experiment, state))
+    document = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
+    replace_atomically(experiment.summary_json, document, mode=observer.mode)
+    replace_atomically(experiment.summary_md, render(summary).encode(), mode=observer.mode)
+    _write_metrics(observer, openmetrics.figures(summary))
+    return summary
+
+
+class PolledMetrics:
+    """Keeps evalmon.prom up to date after each poll: its figures where the state has changed, else the poll's time.
+
+    New figures take a whole summary, seconds for 10,000 evals, so they wait for 20 times as long as the last took.
+    """
+
+    def __init__(self) -> None:
+        self._figures: str | None = None
+        self._generation = -1
+        self._due_at = 0.0
+
+    def write(self, observer: Observer, state: ExperimentState) -> None:
+        """OSError: the file is as it was."""
+        began_at = time.monotonic()
+        if self._figures is None or (state.generation != self._generation and began_at >= self._due_at):
+            self._figures, self._generation = openmetrics.figures(_summary(observer, state)), state.generation
+            self._due_at = time.monotonic() + _SPARING * (time.monotonic() - began_at)
+        _write_metrics(observer, self._figures)
+
+
+def _write_metrics(observer: Observer, figures: str) -> None:
+    experiment = observer.experiment
+    last = heartbeat_file.load(experiment.observer)
+    text = openmetrics.with_poll(figures, experiment.root, None if last is None else last.polled_at or None)
+    replace_atomically(experiment.metrics, text.encode(), mode=observer.mode)
+
+
+def _summary(
+    observer: Observer, state: ExperimentState, *, progress: Mapping[str, EvalResult] | None = None
+) -> Summary:
+    return build(state, now=observer.now(), settings=observer.settings, progress=progress)

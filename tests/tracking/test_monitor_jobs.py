@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.tracking.fold import Facts
-from evalmon_agent.tracking.monitor_job_states import COMPLETE, REFUSED, SUBMITTED, all_final, update_monitor_jobs
-from evalmon_agent.tracking.records import ExperimentState, Logged, MonitorJob
-from evalmon_agent.tracking.registry import Abandoned, Accepted, Entries, Intent, Record, Refused, Submission, What
+from evalmon_agent.tracking.records import COMPLETE, REFUSED, SUBMITTED, ExperimentState, Logged, MonitorJob
+from evalmon_agent.tracking.registry import (
+    Abandoned,
+    Accepted,
+    Entries,
+    Intent,
+    Record,
+    Refused,
+    Submission,
+    What,
+    update_monitor_jobs,
+)
 from evalmon_agent.words.states import State
 from tracking.rows import Told, queue, registered, row, told
 
@@ -96,8 +105,8 @@ def test_the_log_shows_that_the_experiment_is_over_after_a_lost_state() -> None:
 
 
 def test_the_experiment_is_over_only_if_there_are_evals_and_each_is_over() -> None:
-    assert not all_final(ExperimentState(experiment="/exp"))
-    assert not all_final(told().state)
-    assert all_final(done().state)
+    assert not ExperimentState(experiment="/exp").all_final
+    assert not told().state.all_final
+    assert done().state.all_final
     # The user withdrew the only eval, which was waiting.
-    assert all_final(ExperimentState(experiment="/exp", dropped={"r/a": 1.0}))
+    assert ExperimentState(experiment="/exp", dropped={"r/a": 1.0}).all_final
