@@ -166,16 +166,15 @@ def resource_status(
 
 def eval_result(now: float, name: str, job_id: JobId, result: EvalResult) -> list[str]:
     """EVAL_RESULT: what one of the eval's own logs says."""
-    is_unscored = result.status == SUCCESS and not result.scores
+    scores = ", ".join(map(" ".join, in_words(result.scores)))
     fields = {
         "Job ID": job_id,
-        **({"Task": result.task} if result.task else {}),
-        **({"Model": result.model} if result.model else {}),
+        "Task": result.task or None,
+        "Model": result.model or None,
         "Status": result.status,
         "Samples": result.samples,
-        **({"Scores": ", ".join(map(" ".join, in_words(result.scores)))} if result.scores else {}),
-        **({"Scores": "not scored"} if is_unscored else {}),
-        **({"Error": result.error} if result.error else {}),
+        "Scores": scores or ("not scored" if result.status == SUCCESS else None),
+        "Error": result.error or None,
         "Log": result.log or UNKNOWN,
     }
     return note(now, BlockKind.EVAL_RESULT, name, fields)
@@ -183,8 +182,8 @@ def eval_result(now: float, name: str, job_id: JobId, result: EvalResult) -> lis
 
 def result_unknown(now: float, name: str, job_id: JobId, why: str | None) -> list[str]:
     """EVAL_RESULT: an eval began whose log is not known, and why; None: it left none."""
-    reason = {"Reason": why} if why is not None else {}
-    fields = {"Job ID": job_id, "Status": UNKNOWN, "Log": UNKNOWN if why is not None else "none was found", **reason}
+    log = UNKNOWN if why is not None else "none was found"
+    fields = {"Job ID": job_id, "Status": UNKNOWN, "Log": log, "Reason": why}
     return note(now, BlockKind.EVAL_RESULT, name, fields)
 
 
@@ -200,7 +199,7 @@ def diagnosis(now: float, name: str, job_id: JobId, found: Diagnosis) -> list[st
         "Job ID": job_id,
         "Cause": f"{found.cause} ({phrase(found.cause)})",
         "Evidence": UNKNOWN if found.evidence is None else one_line(found.evidence),
-        **({"Advice": found.advice} if found.advice else {}),
+        "Advice": found.advice or None,
     }
     return note(now, BlockKind.DIAGNOSIS, name, fields)
 
@@ -215,9 +214,10 @@ def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float
     ]
 
 
-def note(now: float, kind: BlockKind, subject: str, fields: Mapping[str, str]) -> list[str]:
-    """A further block of evalmon in the same shape."""
-    return [_head(now, kind, subject), *(f"{key}: {printable(value)}" for key, value in fields.items())]
+def note(now: float, kind: BlockKind, subject: str, fields: Mapping[str, str | None]) -> list[str]:
+    """A further block of evalmon in the same shape; a field that is None is left out."""
+    lines = (f"{key}: {printable(value)}" for key, value in fields.items() if value is not None)
+    return [_head(now, kind, subject), *lines]
 
 
 def _head(now: float, kind: BlockKind, subject: str) -> str:

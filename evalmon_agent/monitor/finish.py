@@ -57,6 +57,10 @@ class _Tries:
     seff_again_at: float | None = None
     seff_done: bool = False
 
+    def seff_comes(self) -> bool:
+        """Whether seff is still to be asked."""
+        return not self.seff_done
+
 
 @dataclass(slots=True, kw_only=True)
 class Measurer:
@@ -123,18 +127,18 @@ class Measurer:
         tries = self._tries.get(owed.key)
         if tries is None:
             return 0.0
-        if tries.seff_again_at is not None and not tries.seff_done:
+        if tries.seff_again_at is not None and tries.seff_comes():
             return tries.seff_again_at
         return tries.first_at + ACCOUNTING_PATIENCE_S if _was_silent(owed, tries) else None
 
     def _figures(self, owed: EndedAttempt, *, now: float, final: bool) -> Figures | None:
         tries = self._tries.setdefault(owed.key, _Tries(now))
         is_known = final and owed.attempt.accounted is not None
-        if owed.is_latest and not is_known and not tries.seff_done and self._has_seff():
+        if owed.is_latest and not is_known and tries.seff_comes() and self._has_seff():
             figures = self._from_seff(owed, tries, now=now)
             if figures is not None:
                 return figures
-            if not tries.seff_done and not final:
+            if tries.seff_comes() and not final:
                 return None
         if owed.attempt.accounted is not None:
             return owed.attempt.accounted

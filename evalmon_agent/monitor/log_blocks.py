@@ -99,18 +99,16 @@ def _stuck(reason: str, evals: Sequence[Eval], now: float) -> Block:
     subject = (
         f"{first.name} waits: {reason}" if len(evals) == 1 else f"{counted(len(evals), 'evaluation')} wait: {reason}"
     )
-    names = {} if len(evals) == 1 else {"Evaluations": listed([ev.name for ev in evals], most=_LISTED)}
     ids = [ev.job_id for ev in evals]
     since = min(attempt.queue_at for ev in evals if (attempt := pending(ev)) is not None)
     fields = {
         "Job ID": listed(ids, most=_LISTED, separator=" "),
-        **names,
+        "Evaluations": None if len(evals) == 1 else listed([ev.name for ev in evals], most=_LISTED),
         "Reason": reason,
         "Since": blocks.stamp(since),
+        "Action": action_for(reason, " ".join(ids[:_LISTED])) or "",
     }
-    return blocks.note(
-        now, BlockKind.ALERT, subject, {**fields, "Action": action_for(reason, " ".join(ids[:_LISTED])) or ""}
-    )
+    return blocks.note(now, BlockKind.ALERT, subject, fields)
 
 
 def set_aside(held: Held, now: float) -> list[Block]:
@@ -154,9 +152,12 @@ def _newly_refused(state: ExperimentState, before: Mapping[str, Refusal], now: f
     new = []
     for reason, names in by_reason.items():
         subject = names[0] if len(names) == 1 else counted(len(names), "evaluation")
-        evals = {} if len(names) == 1 else {"Evaluations": listed(names, most=_LISTED)}
-        action = {"Reason": one_line(reason), "Action": CAUSES[REFUSED].advice}
-        new.append(blocks.note(now, BlockKind.ALERT, f"{subject} refused by Slurm", {**evals, **action}))
+        fields = {
+            "Evaluations": None if len(names) == 1 else listed(names, most=_LISTED),
+            "Reason": one_line(reason),
+            "Action": CAUSES[REFUSED].advice,
+        }
+        new.append(blocks.note(now, BlockKind.ALERT, f"{subject} refused by Slurm", fields))
     return new
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -32,7 +31,7 @@ from evalmon_agent.notify.deliver import Notifier
 from evalmon_agent.notify.journal import targets_of
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
+from evalmon_agent.slurm.client import IDS_PER_CALL
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.summary.build import build
@@ -115,8 +114,7 @@ class Observer:
         if not self._mark_poll(wait_s):
             return Observed(self.record(extra=extra), asked=False)
         held = self._let_go() or state_file.read(self.experiment) or state_file.unsaved(self.experiment)
-        lost_after_s = self.settings.lost_after
-        answers = ask(self.experiment, self.slurm, held.tracker, lost_after_s=lost_after_s, clock=self._clock)
+        answers = self._ask(held.tracker)
         if answers.failure is not None:
             self.count_failure(answers.failure.line)
         return Observed(self._transact(answers, asked=held, extra=extra), asked=True, queue=answers.queue)
@@ -182,6 +180,36 @@ class Observer:
                 sweep(directory)
             self._beat(last)
             return True
+
+    def _ask(self, tracker: Tracker) -> Answers:
+        """One squeue for all, and one sacct (per IDS_PER_CALL) for those that are gone from it.
+
+        `tracker` takes in all but sacct's answers: only then is it known which jobs to ask sacct about.
+        """
+        local, entries = read_local(self.experiment, tracker)
+        asked_at = self._clock()
+        answer = self.slurm.queue()
+        failure = answer if isinstance(answer, Failure) else None
+        queue = None if isinstance(answer, Failure) else QueueAnswer(asked_at, answer.rows)
+        tracker.apply(replace(local, queue=queue))
+        accounts: list[AccountAnswer] = []
+        job_ids = tracker.jobs_to_account(lost_after_s=self.settings.lost_after)
+        for start in range(0, len(job_ids), IDS_PER_CALL):
+            account = self._account(job_ids[start : start + IDS_PER_CALL])
+            if isinstance(account, Failure):
+                failure = failure or account
+                break
+            accounts.append(account)
+        return Answers(queue, accounts, entries, failure)
+
+    def _account(self, job_ids: Sequence[JobId]) -> AccountAnswer | Failure:
+        asked_at, asked = self._clock(), frozenset(job_ids)
+        answer = self.slurm.account(job_ids) if self.slurm.has("sacct") else None
+        if isinstance(answer, Failure) and answer.kind is not FailureKind.ACCOUNTING_DISABLED:
+            return answer
+        if answer is None or isinstance(answer, Failure):
+            return AccountAnswer(asked_at, asked, (), disabled=True)
+        return AccountAnswer(asked_at, asked, answer.jobs)
 
     def _transact(
         self,
@@ -298,9 +326,6 @@ def counts(state: ExperimentState) -> Counter[State]:
     return by_state
 
 
-Clock = Callable[[], float]
-
-
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What squeue and sacct said, the registry's entries, and the failed call, if one failed."""
@@ -319,41 +344,6 @@ def read_local(experiment: Experiment, tracker: Tracker) -> tuple[Facts, list[En
         reports=list(reports.changed(experiment.jobs, tracker.state.reported)),
     )
     return facts, entries
-
-
-def ask(
-    experiment: Experiment, slurm: Slurm, tracker: Tracker, *, lost_after_s: float, clock: Clock = time.time
-) -> Answers:
-    """One squeue for all, and one sacct (per IDS_PER_CALL) for those that are gone from it.
-
-    `tracker` takes in all but sacct's answers: only then is it known which jobs to ask sacct about.
-    """
-    local, entries = read_local(experiment, tracker)
-    asked_at = clock()
-    answer = slurm.queue()
-    failure = answer if isinstance(answer, Failure) else None
-    queue = None if isinstance(answer, Failure) else QueueAnswer(asked_at, answer.rows)
-    tracker.apply(Facts(local.registrations, local.reports, queue))
-    accounts: list[AccountAnswer] = []
-    job_ids = tracker.jobs_to_account(lost_after_s=lost_after_s)
-    for start in range(0, len(job_ids), IDS_PER_CALL):
-        account = _account(slurm, job_ids[start : start + IDS_PER_CALL], asked_at=clock())
-        if isinstance(account, Failure):
-            failure = failure or account
-            break
-        accounts.append(account)
-    return Answers(queue, accounts, entries, failure)
-
-
-def _account(slurm: Slurm, job_ids: Sequence[JobId], *, asked_at: float) -> AccountAnswer | Failure:
-    if not slurm.has("sacct"):
-        return AccountAnswer(asked_at, frozenset(job_ids), (), disabled=True)
-    answer = slurm.account(job_ids)
-    if isinstance(answer, Failure):
-        if answer.kind is FailureKind.ACCOUNTING_DISABLED:
-            return AccountAnswer(asked_at, frozenset(job_ids), (), disabled=True)
-        return answer
-    return AccountAnswer(asked_at, frozenset(job_ids), answer.jobs)
 
 
 def back_off_s(poll_interval_s: float, *, failures: int, alert_after: int, jitter: float = 0.0) -> float:

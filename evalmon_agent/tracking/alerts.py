@@ -17,13 +17,9 @@ from evalmon_agent.words.states import State
 class Wait:
     """A kind of pending reason: after how many polls it is reported, and what to do then."""
 
-    pattern: re.Pattern[str]
     polls: float
+    pattern: str
     action: str
-
-
-def _wait(polls: float, pattern: str, action: str) -> Wait:
-    return Wait(re.compile(pattern, re.IGNORECASE), polls, action)
 
 
 # How long each may last, in polls of a minute: what can never start is reported soon, what may pass later.
@@ -34,61 +30,61 @@ _UNREPORTED = 1.8
 # The first match counts. Not listed: reasons that pass by themselves (Priority, Resources, Dependency, BeginTime,
 # JobArrayTaskLimit, limits per user or account on jobs, CPUs, nodes and memory), and unknown ones.
 _WAITS = (
-    _wait(
+    Wait(
         _HELD,
         r"launch failed requeued held|JobLaunchFailure|user env retrieval failed",
         "Slurm could not start it on its node; look at the node (scontrol show node), then: scontrol release {job}",
     ),
-    _wait(
+    Wait(
         _HELD,
         r"job requeued in held state|requeue.*h[eo]ld|JobHoldMaxRequeue|MaxRequeue|special.?exit",
         "It was requeued and is held back; once the cause is fixed: scontrol release {job}",
     ),
-    _wait(_HELD, r"JobHeldUser", "It is held; to let it start: scontrol release {job}"),
-    _wait(_HELD, r"JobHeldAdmin|Held", "An administrator holds it; ask them, or: scancel {job}"),
-    _wait(_NEVER, r"DependencyNeverSatisfied", "What it waits for failed; scancel {job}, and submit it again without"),
-    _wait(
+    Wait(_HELD, r"JobHeldUser", "It is held; to let it start: scontrol release {job}"),
+    Wait(_HELD, r"JobHeldAdmin|Held", "An administrator holds it; ask them, or: scancel {job}"),
+    Wait(_NEVER, r"DependencyNeverSatisfied", "What it waits for failed; scancel {job}, and submit it again without"),
+    Wait(
         _NEVER,
         r"PartitionTimeLimit",
         "It asks for more time than the partition gives; scontrol update JobId={job} TimeLimit=..., or move it",
     ),
-    _wait(
+    Wait(
         _NEVER,
         r"PartitionNodeLimit",
         "It asks for more (or fewer) nodes than the partition gives; scancel {job}, submit it with a number that fits",
     ),
-    _wait(
+    Wait(
         _NEVER,
         r"BadConstraints|NodeConfig|node configuration is not available",
         "No node can give what it asks for (constraint, memory, gres); scancel {job}, submit it with what sinfo -a has",
     ),
-    _wait(
+    Wait(
         _NEVER,
         r"InvalidAccount|AccountNotAllowed",
         "Its account may not be used there; scontrol update JobId={job} Account=...",
     ),
-    _wait(_NEVER, r"InvalidQOS|QOSNotAllowed", "Its QOS may not be used there; scontrol update JobId={job} QOS=..."),
-    _wait(
+    Wait(_NEVER, r"InvalidQOS|QOSNotAllowed", "Its QOS may not be used there; scontrol update JobId={job} QOS=..."),
+    Wait(
         _NEVER,
         r"(?:QOS|Assoc)\w*(?:PerJob|MaxWallDuration|NotSatisfied|Min(?:Cpu|Node|Mem|GRES|BB|Billing|Lic))",
         "One job may not request so much (or little); scancel {job}, and submit it within the limit",
     ),
-    _wait(
+    Wait(
         _NEVER, r"BurstBufferOperation|DeadLine|SystemFailure", "It will never start; scancel {job} and submit it again"
     ),
-    _wait(
+    Wait(
         _DOWN,
         r"ReqNodeNotAvail|Nodes required for job are DOWN|NodeDown|FrontEndDown",
         "Its nodes are down, drained or reserved (sinfo -aR); wait, or widen its partition or constraint",
     ),
-    _wait(
+    Wait(
         _DOWN,
         r"PartitionDown|PartitionInactive",
         "Its partition takes no jobs now (sinfo -a); wait, or use another one",
     ),
-    _wait(_DOWN, r"Reservation", "Its reservation has not begun, or is gone (scontrol show reservation)"),
-    _wait(_DOWN, r"Licenses", "Its licences are in use or do not exist (scontrol show licenses)"),
-    _wait(
+    Wait(_DOWN, r"Reservation", "Its reservation has not begun, or is gone (scontrol show reservation)"),
+    Wait(_DOWN, r"Licenses", "Its licences are in use or do not exist (scontrol show licenses)"),
+    Wait(
         _FULL,
         r"(?:QOS|Assoc)Grp\w*|QOSUsageThreshold|(?:QOS|Assoc)\w*(?:Minutes|RunMin)\w*|AssociationTimeLimit|QOSTimeLimit",
         "The limit that your group shares is used up; wait, or ask the account's manager",
@@ -183,4 +179,4 @@ def pending(ev: Eval) -> Attempt | None:
 
 @lru_cache(maxsize=1024)
 def _wait_of(reason: str) -> Wait | None:
-    return next((wait for wait in _WAITS if wait.pattern.search(base(reason))), None)
+    return next((wait for wait in _WAITS if re.search(wait.pattern, base(reason), re.IGNORECASE)), None)
