@@ -14,7 +14,6 @@ from evalmon_agent.figures.efficiency import from_sacct, with_limit
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import base
-from evalmon_agent.tracking.attempts import align, put_report, reports_of, unmatched_reports
 from evalmon_agent.tracking.records import (
     AccountAnswer,
     Attempt,
@@ -26,7 +25,15 @@ from evalmon_agent.tracking.records import (
     SelfReport,
 )
 from evalmon_agent.tracking.registry import Registration, Submission
-from evalmon_agent.tracking.timeline import ENDS, LIVE, is_history_known
+from evalmon_agent.tracking.timeline import (
+    ENDS,
+    LIVE,
+    align,
+    is_history_known,
+    put_report,
+    reports_of,
+    unmatched_reports,
+)
 from evalmon_agent.words.eval_names import name_from_path, task_name
 from evalmon_agent.words.job_id import JobId, component_of, task_of, whole_job
 from evalmon_agent.words.printable import printable

@@ -26,7 +26,6 @@ from evalmon_agent.tracking.apply import (
     reporter,
     was_missing_too_early,
 )
-from evalmon_agent.tracking.attempts import align
 from evalmon_agent.tracking.records import (
     AccountAnswer,
     Alert,
@@ -44,6 +43,7 @@ from evalmon_agent.tracking.timeline import (
     Event,
     Step,
     Transition,
+    align,
     ids_to_account,
     in_order,
     is_final,

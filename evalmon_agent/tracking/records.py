@@ -127,7 +127,7 @@ class Attempt(Struct, omit_defaults=True, gc=False):
     squeue's and accounting's answers are kept apart; which of them counts is decided in `timeline.steps`,
     so the order of answers never matters. `queue_at`: when squeue's answer last changed; `superseded_at`: when it
     was first known that a later attempt follows. `report`: what the job itself reported of this attempt, as far as is
-    known (`attempts.align`). Without `submitted_at` only that report knows of it, the one with this `restart`.
+    known (`timeline.align`). Without `submitted_at` only that report knows of it, the one with this `restart`.
     `gpus`, `energy_j`: as sacct has them (`SacctJob`).
     """
 

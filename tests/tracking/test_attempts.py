@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.tracking.attempts import JobFacts, pairs
 from evalmon_agent.tracking.records import Attempt, JobReport
+from evalmon_agent.tracking.timeline import JobFacts, pairs
 from evalmon_agent.words.states import State
 from tracking.rows import T, Told, account, accounts, no_accounts, queue, report, row, told
 from tracking.rows import reported as ran
