@@ -13,7 +13,7 @@ import click
 from evalmon_agent.agent.arguments import HOOK_HELP, RUN_HELP, SAMPLE_HELP
 from evalmon_agent.cli.group import GROUPS, IN_JOBS, main
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.logbook.blocks import BlockKind
+from evalmon_agent.tracking.blocks import BlockKind
 from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS, GpuColumn, HostColumn
 
 _HELP_IN_JOBS = {"run": RUN_HELP, "sample": SAMPLE_HELP, "hook": HOOK_HELP}

@@ -21,10 +21,10 @@ from evalmon_agent.cli.group import COMMANDS, IN_JOBS, main
 from evalmon_agent.errors import StoppedError
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.experiment import experiment
-from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.settings import MonitorJobSettings, NotificationEvent, Settings, parse
 from evalmon_agent.summary import openmetrics
 from evalmon_agent.summary.records import Summary
+from evalmon_agent.tracking.blocks import BlockKind
 from evalmon_agent.tracking.verdict import Verdict
 from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS, GpuColumn, HostColumn
 

@@ -19,8 +19,6 @@ from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedErr
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.submit_monitor_job import WAITING_BEGIN_S, active_jobs, submit_monitor_job
-from evalmon_agent.logbook import blocks
-from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finish import (
     LOOK_AGAIN_AT_MOST_S,
     Measurer,
@@ -39,6 +37,8 @@ from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.records import Summary
+from evalmon_agent.tracking import blocks
+from evalmon_agent.tracking.blocks import BlockKind
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId
 

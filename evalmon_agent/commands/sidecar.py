@@ -20,8 +20,6 @@ from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
-from evalmon_agent.logbook import blocks
-from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finish import (
     Measurer,
     PolledMetrics,
@@ -37,6 +35,8 @@ from evalmon_agent.monitor.poll import Observed, Observer, back_off_s
 from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, log_progress
+from evalmon_agent.tracking import blocks
+from evalmon_agent.tracking.blocks import BlockKind
 from evalmon_agent.tracking.records import WAITS, ExperimentState
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted

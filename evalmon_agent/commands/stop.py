@@ -12,13 +12,13 @@ from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs import claims
-from evalmon_agent.logbook import blocks
-from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.submitting.prepare import require_scancel, resolve
+from evalmon_agent.tracking import blocks
+from evalmon_agent.tracking.blocks import BlockKind
 from evalmon_agent.tracking.records import COMPLETE, STOPPED, ExperimentState
 from evalmon_agent.words.job_id import JobId, whole_job
 from evalmon_agent.words.printable import printable

@@ -13,7 +13,7 @@ from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
-from evalmon_agent.logbook.blocks import Block, BlockKind, blocks_in, transition
+from evalmon_agent.tracking.blocks import Block, BlockKind, blocks_in, transition
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.records import SCHEMA, ExperimentState, Logged, MonitorJob, Recovered
 from evalmon_agent.tracking.registry import Entry

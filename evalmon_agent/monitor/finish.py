@@ -23,7 +23,6 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.files.trusted import OwnedFiles
-from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor.poll import Observer, counts
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
@@ -33,6 +32,7 @@ from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import build, total_time_s
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
+from evalmon_agent.tracking import blocks
 from evalmon_agent.tracking.records import COMPLETE, Eval, Evidence, ExperimentState, Measurement, MonitorJob
 from evalmon_agent.tracking.timeline import EndedAttempt, unmeasured
 from evalmon_agent.tracking.verdict import AttemptsByTime, reason, settle, verdict

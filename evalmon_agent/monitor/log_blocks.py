@@ -18,14 +18,14 @@ from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.jobs.submit_monitor_job import active_jobs
-from evalmon_agent.logbook import blocks
-from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.notify.deliver import what_to_do
 from evalmon_agent.notify.journal import Target
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.summary.notifications import EvalFailure, failures_among
+from evalmon_agent.tracking import blocks
 from evalmon_agent.tracking.alerts import action_for, pending
+from evalmon_agent.tracking.blocks import BlockKind
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.records import (
     Eval,

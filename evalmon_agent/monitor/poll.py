@@ -25,7 +25,6 @@ from evalmon_agent.experiment.state import Held
 from evalmon_agent.files.append import complete, cut_torn, size_of
 from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.replace import sweep
-from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import log_blocks
 from evalmon_agent.notify.deliver import Notifier
 from evalmon_agent.notify.journal import targets_of
@@ -36,6 +35,7 @@ from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.notifications import EvalFailure, notifications
+from evalmon_agent.tracking import blocks
 from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.records import AccountAnswer, ExperimentState, Measurement, Outbox, QueueAnswer
 from evalmon_agent.tracking.registry import Entry, update_presence

@@ -14,13 +14,13 @@ from typing import Literal
 from msgspec import Struct
 
 from evalmon_agent.evidence.diagnosis.causes import REFUSED, UNKNOWN, Diagnosis, phrase, plural
-from evalmon_agent.logbook.blocks import stamp
 from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.slurm.node_list import expand
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.causes import key
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.alerts import base
+from evalmon_agent.tracking.blocks import stamp
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
 from evalmon_agent.tracking.verdict import NEEDS_YOU, NO_RESULTS, UNSUCCESSFUL, EvalResults, diagnosis_of, verdict
 from evalmon_agent.words.durations import iso

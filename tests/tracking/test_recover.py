@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evalmon_agent.experiment.state import recover
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.logbook.blocks import (
+from evalmon_agent.tracking.blocks import (
     BlockKind,
     all_complete,
     blocks_in,

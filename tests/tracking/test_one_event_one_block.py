@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.logbook import blocks
-from evalmon_agent.logbook.blocks import Block, BlockKind, transition
-from evalmon_agent.logbook.blocks import blocks_in as read
+from evalmon_agent.tracking import blocks
+from evalmon_agent.tracking.blocks import Block, BlockKind, transition
+from evalmon_agent.tracking.blocks import blocks_in as read
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
 

@@ -111,13 +111,14 @@ def state_change(
     """
     head = [_head(now, BlockKind.STATE_CHANGE, name), f"Previous: {previous}", f"Current: {current}"]
     job = f"Job ID: {printable(job_id)}"
+    own_time = UNKNOWN if at is None else stamp(at)
     if current not in TERMINAL:
-        own_time = [] if at is None or stamp(at) == stamp(now) else [f"At: {stamp(at)}"]
-        return [*head, job, _ACTION, *own_time]
+        is_now = at is None or own_time == stamp(now)
+        return [*head, job, _ACTION, *([] if is_now else [f"At: {own_time}"])]
     where = UNKNOWN if result_log is None else printable(result_log)
     return [
         *head,
-        f"Completed: {UNKNOWN if at is None else stamp(at)}",
+        f"Completed: {own_time}",
         f"Elapsed: {human(elapsed_s)}",
         _ACTION,
         *([f"Result log: {where}"] if where else []),

@@ -9,8 +9,8 @@ import pytest
 
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.logbook import blocks
-from evalmon_agent.logbook.blocks import BlockKind
+from evalmon_agent.tracking import blocks
+from evalmon_agent.tracking.blocks import BlockKind
 from evalmon_agent.words.states import TERMINAL, State
 
 NOW = 1_762_872_612.0

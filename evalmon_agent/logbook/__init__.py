@@ -1,1 +1,0 @@
-"""The blocks of monitor.log: written and read back as text. Pure."""
