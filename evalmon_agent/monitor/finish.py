@@ -33,12 +33,19 @@ from evalmon_agent.summary.build import build, total_time_s
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking import blocks
-from evalmon_agent.tracking.records import COMPLETE, Eval, Evidence, ExperimentState, Measurement, MonitorJob
+from evalmon_agent.tracking.records import (
+    COMPLETE,
+    AttemptKey,
+    Eval,
+    Evidence,
+    ExperimentState,
+    Measurement,
+    MonitorJob,
+)
 from evalmon_agent.tracking.timeline import EndedAttempt, unmeasured
 from evalmon_agent.tracking.verdict import AttemptsByTime, reason, settle, verdict
 from evalmon_agent.words.job_id import parse_job_id
 
-Key = tuple[str, str, float | None, int | None]
 _PORTION_S = 5.0
 """How long captured figures are kept before they are recorded."""
 _SILENT_AT_MOST = 2
@@ -68,7 +75,7 @@ class Measurer:
 
     session: Session
     retry_delay_s: float
-    _tries: dict[Key, _Tries] = field(default_factory=dict)
+    _tries: dict[AttemptKey, _Tries] = field(default_factory=dict)
     _seff_works: bool | None = None
     _reader: LogReader = field(default_factory=lambda: LogReader(OwnedFiles(os.geteuid())))
     _seff_silent: int = 0
@@ -114,8 +121,7 @@ class Measurer:
         )
         if is_later:
             evidence = replace(evidence, looked_again_at=time.time())
-        name, job_id, submitted_at, restart = owed.key
-        return Measurement(name, job_id, submitted_at, figures, evidence, restart, is_later=is_later)
+        return Measurement(owed.key, figures, evidence, is_later=is_later)
 
     def next_at(self, unmeasured: Iterable[EndedAttempt]) -> float | None:
         """When the next step may bring something; None if nothing is owed."""

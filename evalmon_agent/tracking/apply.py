@@ -103,8 +103,17 @@ def registration_of(
 
 def apply_report(ev: Eval, job: Job, report: SelfReport) -> None:
     """Apply what a job reported about its attempts."""
-    for attempt_report in report.attempts:
-        _apply_attempt_report(ev, job, attempt_report)
+    for new in report.attempts:
+        if job.token is not None and new.token not in {None, job.token}:
+            continue  # of another submission's job with the same id
+        before = next((known for known in reports_of(job) if known.restart == new.restart), None)
+        if before is not None and (before == new or _weight(new) < _weight(before)):
+            continue
+        if new.ended and not (before is not None and before.ended):
+            # The time that accounting lags behind is counted from here.
+            job.unaccounted_at, job.unknown_s = None, 0.0
+        put_report(job, new)
+        ev.final = False
 
 
 def apply_queue(
@@ -183,19 +192,6 @@ def _apply_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
     others = [transition for transition in transitions if transition.job_id != job_id]
     if others:
         logged[name] = others
-
-
-def _apply_attempt_report(ev: Eval, job: Job, report: JobReport) -> None:
-    if job.token is not None and report.token not in {None, job.token}:
-        return  # of another submission's job with the same id
-    before = next((r for r in reports_of(job) if r.restart == report.restart), None)
-    if before is not None and (before == report or _weight(report) < _weight(before)):
-        return
-    if report.ended and not (before is not None and before.ended):
-        # The time that accounting lags behind is counted from here.
-        job.unaccounted_at, job.unknown_s = None, 0.0
-    put_report(job, report)
-    ev.final = False
 
 
 def _weight(report: JobReport) -> tuple[bool, float]:

@@ -160,12 +160,10 @@ class Tracker:
 
     def apply(self, facts: Facts) -> None:
         """Take in all facts; `events` then derives what follows from them."""
-        adopted = [r for r in facts.registrations if r.submitted_at is not None]
-        for registration in facts.registrations:
-            if registration.submitted_at is None:
-                self._register(registration)
-        for registration in adopted:
-            self._adopt(registration)
+        # A job that `watch` adopted comes last, and only if it is no eval yet: it may have reported itself.
+        for fact in sorted(facts.registrations, key=lambda fact: fact.submitted_at is not None):
+            if fact.submitted_at is None or not is_tracked(self.index.of(fact.job_id), fact.submitted_at):
+                self._register(fact)
         for report in facts.reports:
             self._apply_report(report, facts.queue)
         if facts.queue is not None:
@@ -238,11 +236,6 @@ class Tracker:
             self.index.sort(job.job_id)
         return ev, job
 
-    def _adopt(self, fact: Registration) -> None:
-        """Take in a job that `watch` adopted, unless it belongs to an eval already because it reported itself."""
-        if fact.submitted_at is None or not is_tracked(self.index.of(fact.job_id), fact.submitted_at):
-            self._register(fact)
-
     def _apply_report(self, report: SelfReport, queue: QueueAnswer | None) -> None:
         """Take in a job's report; one of an unknown job is left, and looked at again at the next poll."""
         tracked = reporter(self.index, report)
@@ -291,19 +284,20 @@ class Tracker:
         apply_account(self.index, answer)
 
     def _apply_measurement(self, fact: Measurement) -> Iterator[Event]:
-        ev = self.state.evals.get(fact.name)
+        name, job_id, _, _ = fact.key
+        ev = self.state.evals.get(name)
         if ev is None:
             return
         self.touch(ev)
         for ended in (EndedAttempt(ev, job, attempt) for job in ev.jobs for attempt in job.attempts):
             attempt = ended.attempt
-            if ended.key != (fact.name, fact.job_id, fact.submitted_at, fact.restart):
+            if ended.key != fact.key:
                 continue
             if fact.is_later and fact.evidence is not None:
                 attempt.evidence = fact.evidence.with_what_is_gone(attempt.evidence)
             elif attempt.figures is None and not fact.is_later:
                 attempt.figures, attempt.evidence = fact.figures, fact.evidence
-                if not _was_measured(self.state, fact.name, fact.job_id):
+                if not _was_measured(self.state, name, job_id):
                     yield ended
 
     def _derive(self, ev: Eval, *, lost_after_s: float) -> list[Step]:

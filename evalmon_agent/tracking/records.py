@@ -448,18 +448,18 @@ class SelfReport:
     job_name: str | None = None
 
 
+AttemptKey = tuple[str, JobId, float | None, int | None]
+"""Identifies an attempt in any copy of the state: name, job id, Submit, restart (if only its report knows it)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """The figures of one attempt and what it left behind, captured after it ended.
 
-    `restart`: of an attempt that only its report knows, as in its record; `is_later`: of one that was measured before,
-    what it left was looked for again.
+    `is_later`: of one that was measured before, what it left was looked for again.
     """
 
-    name: str
-    job_id: JobId
-    submitted_at: float | None
+    key: AttemptKey
     figures: Figures
     evidence: Evidence | None = None
-    restart: int | None = None
     is_later: bool = False

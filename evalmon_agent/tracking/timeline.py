@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, JobReport, Logged, ReportedBy
+from evalmon_agent.tracking.records import (
+    Attempt,
+    AttemptKey,
+    Eval,
+    ExperimentState,
+    Job,
+    JobReport,
+    Logged,
+    ReportedBy,
+)
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
@@ -236,8 +245,8 @@ class EndedAttempt:
     attempt: Attempt
 
     @property
-    def key(self) -> tuple[str, JobId, float | None, int | None]:
-        """Identifies it in any copy of the state: name, job id, Submit, restart."""
+    def key(self) -> AttemptKey:
+        """Identifies it in any copy of the state."""
         return self.ev.name, self.job.job_id, self.attempt.submitted_at, self.attempt.restart
 
     @property

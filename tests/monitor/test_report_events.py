@@ -38,7 +38,7 @@ NOTHING_LEFT = Evidence()
 
 
 def measured(figures: Figures, evidence: Evidence = NOTHING_LEFT, *, submit: float = 1) -> Facts:
-    return Facts(measurements=[Measurement(NAME, "123", T + submit, figures, evidence)])
+    return Facts(measurements=[Measurement((NAME, "123", T + submit, None), figures, evidence)])
 
 
 def test_a_start_is_logged_with_its_own_time() -> None:

@@ -82,7 +82,7 @@ def only(found: Told, *, now: float = 1000.0) -> EvalSummary:
 def measured(
     figures: Figures = FIGURES, evidence: Evidence = NOTHING_LEFT, *, name: str = NAME, job_id: str = "123"
 ) -> Facts:
-    return Facts(measurements=[Measurement(name, JobId(job_id), T + 1, figures, evidence)])
+    return Facts(measurements=[Measurement((name, JobId(job_id), T + 1, None), figures, evidence)])
 
 
 def left(log: EvalLog = LOG, *, gpu: GpuFigures | None = None, output: str | None = None) -> Evidence:

@@ -203,5 +203,5 @@ def test_the_jobs_own_report_gives_its_time_if_slurm_has_none() -> None:
     found = Told(Facts(registrations=[registered()]), report(reported(start=5, end=5 + HOUR, exit_code=0)))
     found.take(queue(9000), accounts(9000, disabled=True))
     figures = Figures(float(HOUR), None, source="self")
-    found.take(Facts(measurements=[Measurement(NAME, JobId(JOB), None, figures, Evidence(gpu=GPU), 0)]))
+    found.take(Facts(measurements=[Measurement((NAME, JobId(JOB), None, 0), figures, Evidence(gpu=GPU))]))
     assert (2.0, None) == (cost(found).gpu_hours, cost(found).cpu_hours)

@@ -77,7 +77,7 @@ def test_a_resumption_is_logged_after_a_suspension_that_only_the_log_has() -> No
 
 def test_figures_in_the_log_are_not_logged_again() -> None:
     found = recovered(STARTED, FAILED, compute_metrics(T, NAME, JOB, Figures(), state=State.FAILED))
-    figures = Facts(measurements=[Measurement(NAME, JOB, T + 1, Figures(elapsed_s=50.0))])
+    figures = Facts(measurements=[Measurement((NAME, JOB, T + 1, None), Figures(elapsed_s=50.0))])
     found.take(accounts(60, account(State.FAILED, start=5, end=55)), figures)
     assert ([], Figures(elapsed_s=50.0)) == (found.measured, found.attempts[0].figures)
 

@@ -37,7 +37,7 @@ def owed(found: Told) -> list[EndedAttempt]:
 
 
 def measured(job_id: str = JOB, submit: float = 1.0) -> Facts:
-    return Facts(measurements=[Measurement(NAME, job_id, T + submit, Figures(elapsed_s=50.0))])
+    return Facts(measurements=[Measurement((NAME, job_id, T + submit, None), Figures(elapsed_s=50.0))])
 
 
 def test_accounting_is_not_asked_about_jobs_that_squeue_shows_active() -> None:
@@ -147,7 +147,7 @@ def test_figures_that_come_twice_are_logged_once() -> None:
 def test_figures_of_unknown_attempts_or_evals_are_ignored() -> None:
     found = told(queue(60, DONE))
     assert [] == found.take(measured(submit=7))
-    assert [] == found.take(Facts(measurements=[Measurement("r/other", JOB, T + 1, Figures())]))
+    assert [] == found.take(Facts(measurements=[Measurement(("r/other", JOB, T + 1, None), Figures())]))
 
 
 def test_each_attempt_owes_its_own_figures_and_seff_has_the_latest_only() -> None:

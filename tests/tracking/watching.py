@@ -169,8 +169,7 @@ class Watcher:
 
 
 def measured(owed: EndedAttempt, figures: Figures) -> Measurement:
-    name, job_id, submitted_at, restart = owed.key
-    return Measurement(name, job_id, submitted_at, figures, restart=restart)
+    return Measurement(owed.key, figures)
 
 
 def copy_of(state: ExperimentState) -> ExperimentState:
