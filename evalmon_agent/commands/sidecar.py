@@ -37,7 +37,7 @@ from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, log_progress
 from evalmon_agent.tracking import blocks
 from evalmon_agent.tracking.blocks import BlockKind
-from evalmon_agent.tracking.records import WAITS, ExperimentState
+from evalmon_agent.tracking.records import ExperimentState, MonitorJob
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted
 
@@ -190,7 +190,7 @@ class Sidecar:
     def _submit_waiting(self, state: ExperimentState, *, until_monotonic_s: float) -> ExperimentState:
         """Submit the evals that there is room for; before them the completion job, if it found no room before."""
         self._is_stuck = False
-        lacks_completion = state.completion is not None and state.completion.status == WAITS
+        lacks_completion = state.completion is not None and state.completion.status == MonitorJob.WAITS
         if lacks_completion and not self._submitter.is_full:
             waiting_for = active_jobs(self._session.experiment, state)
             if waiting_for:

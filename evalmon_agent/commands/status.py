@@ -28,7 +28,7 @@ from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.tracking.records import REFUSED, ExperimentState
+from evalmon_agent.tracking.records import ExperimentState, MonitorJob
 from evalmon_agent.tracking.verdict import NEEDS_YOU
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.eval_names import named_evals
@@ -177,7 +177,7 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
     def change(state: ExperimentState, now: float) -> list[list[str]]:
         del now
         if state.completion is not None:
-            state.completion.status = REFUSED  # once: the next command that finds all over completes instead
+            state.completion.status = MonitorJob.REFUSED  # once: the next command that finds all over completes instead
         return []
 
     return observer.record() if outcome.job_id is not None else observer.transact(change)

@@ -19,7 +19,7 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.submitting.prepare import require_scancel, resolve
 from evalmon_agent.tracking import blocks
 from evalmon_agent.tracking.blocks import BlockKind
-from evalmon_agent.tracking.records import COMPLETE, STOPPED, ExperimentState
+from evalmon_agent.tracking.records import ExperimentState, MonitorJob
 from evalmon_agent.words.job_id import JobId, whole_job
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
@@ -57,8 +57,8 @@ def stop(session: Session) -> tuple[list[JobId], list[str]]:
         fields["Not submitted"] = " ".join(left)
 
     def change(state: ExperimentState, now: float) -> list[list[str]]:
-        if state.completion is not None and state.completion.status != COMPLETE:
-            state.completion.status, state.completion.alive = STOPPED, False
+        if state.completion is not None and state.completion.status != MonitorJob.COMPLETE:
+            state.completion.status, state.completion.alive = MonitorJob.STOPPED, False
         return [blocks.note(now, BlockKind.MONITOR_STOPPED, "by the user", fields)]
 
     observer.record()

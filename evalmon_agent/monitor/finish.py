@@ -33,15 +33,7 @@ from evalmon_agent.summary.build import build, total_time_s
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking import blocks
-from evalmon_agent.tracking.records import (
-    COMPLETE,
-    AttemptKey,
-    Eval,
-    Evidence,
-    ExperimentState,
-    Measurement,
-    MonitorJob,
-)
+from evalmon_agent.tracking.records import AttemptKey, Eval, Evidence, ExperimentState, Measurement, MonitorJob
 from evalmon_agent.tracking.timeline import EndedAttempt, unmeasured
 from evalmon_agent.tracking.verdict import AttemptsByTime, reason, settle, verdict
 from evalmon_agent.words.job_id import parse_job_id
@@ -271,7 +263,7 @@ def finalize(observer: Observer) -> ExperimentState:
     def change(state: ExperimentState, now: float) -> list[list[str]]:
         if state.is_complete or not is_ready(state):
             return []
-        state.completion = MonitorJob(state.completion.job_id if state.completion else None, COMPLETE)
+        state.completion = MonitorJob(state.completion.job_id if state.completion else None, MonitorJob.COMPLETE)
         state.completions += 1
         complete = blocks.all_complete(
             now, counts(state), total_time_s=total_time_s(state), outcome=verdict_line(_summary(observer, state))
@@ -281,7 +273,7 @@ def finalize(observer: Observer) -> ExperimentState:
     # The summary of complete evals stands before the log says that it does.
     snapshot = state_file.load(observer.experiment)
     if snapshot is not None and is_ready(snapshot) and not snapshot.is_complete:
-        snapshot.completion = MonitorJob(None, COMPLETE)
+        snapshot.completion = MonitorJob(None, MonitorJob.COMPLETE)
         write_summary(observer, snapshot)
     return observer.transact(change)
 

@@ -54,7 +54,7 @@ MAX_SILENCE_S = 900.0
 """The most that one pause between two answers counts: more than any back-off, but not a clock set forward."""
 
 
-def apply_registration(state: ExperimentState, fact: Registration) -> Tracked:
+def registration(state: ExperimentState, fact: Registration) -> Tracked:
     """Give the eval this job, unless it has it already."""
     submission = fact.submission
     token = submission.token or None
@@ -101,7 +101,7 @@ def registration_of(
     return None if name is None else Registration(Submission(name, output_dir=report.output_dir), report.job_id, first)
 
 
-def apply_report(ev: Eval, job: Job, report: SelfReport) -> None:
+def report(ev: Eval, job: Job, report: SelfReport) -> None:
     """Apply what a job reported about its attempts."""
     for new in report.attempts:
         if job.token is not None and new.token not in {None, job.token}:
@@ -116,7 +116,7 @@ def apply_report(ev: Eval, job: Job, report: SelfReport) -> None:
         ev.final = False
 
 
-def apply_queue(
+def queue(
     index: JobIndex, rows: Iterable[SqueueRow], evals: Iterable[Eval], *, asked_at: float
 ) -> set[tuple[str, JobId]]:
     """Apply what squeue shows of these evals' jobs, and that it does not show some, or shows them as ended.
@@ -164,7 +164,7 @@ def _repeats_the_end(ev: Eval, job: Job, row: SqueueRow) -> bool:
     return (last.submitted_at, last.queue_state) == (row.submitted_at, row.state)
 
 
-def apply_account(index: JobIndex, answer: AccountAnswer) -> None:
+def account(index: JobIndex, answer: AccountAnswer) -> None:
     """Apply sacct's answer: its rows, and that it knows nothing more about the jobs that it was asked about."""
     for row in () if answer.disabled else answer.jobs:
         tracked = index.in_accounts(row)

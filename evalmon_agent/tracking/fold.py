@@ -13,19 +13,9 @@ from typing import TypeVar
 import msgspec
 
 from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.tracking import apply, timeline
 from evalmon_agent.tracking.alerts import ComingAlert, changed_alerts, coming_alert
-from evalmon_agent.tracking.apply import (
-    JobIndex,
-    Tracked,
-    apply_account,
-    apply_queue,
-    apply_registration,
-    apply_report,
-    is_tracked,
-    registration_of,
-    reporter,
-    was_missing_too_early,
-)
+from evalmon_agent.tracking.apply import JobIndex, Tracked
 from evalmon_agent.tracking.records import (
     AccountAnswer,
     Alert,
@@ -38,19 +28,6 @@ from evalmon_agent.tracking.records import (
     SelfReport,
 )
 from evalmon_agent.tracking.registry import Entry, Registration, registrations
-from evalmon_agent.tracking.timeline import (
-    EndedAttempt,
-    Event,
-    Step,
-    Transition,
-    align,
-    ids_to_account,
-    in_order,
-    is_final,
-    owed_by,
-    steps,
-    unlogged,
-)
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
@@ -162,7 +139,7 @@ class Tracker:
         """Take in all facts; `events` then derives what follows from them."""
         # A job that `watch` adopted comes last, and only if it is no eval yet: it may have reported itself.
         for fact in sorted(facts.registrations, key=lambda fact: fact.submitted_at is not None):
-            if fact.submitted_at is None or not is_tracked(self.index.of(fact.job_id), fact.submitted_at):
+            if fact.submitted_at is None or not apply.is_tracked(self.index.of(fact.job_id), fact.submitted_at):
                 self._register(fact)
         for report in facts.reports:
             self._apply_report(report, facts.queue)
@@ -182,14 +159,14 @@ class Tracker:
             has_reports = any(attempt.report is not None for job in ev.jobs for attempt in job.attempts)
             copy = _deep_copy(ev) if has_reports and not ev.final else msgspec.structs.replace(ev)
             self._derive(copy, lost_after_s=lost_after_s)
-            ids.update(ids_to_account(copy))
-        return in_order(ids)
+            ids.update(timeline.ids_to_account(copy))
+        return timeline.in_order(ids)
 
-    def events(self, *, lost_after_s: float) -> list[Event]:
+    def events(self, *, lost_after_s: float) -> list[timeline.Event]:
         """What happened since it was last asked, oldest first."""
         if lost_after_s != self._lost_after_s:
             self._unsettled, self._lost_after_s = dict(self.state.evals), lost_after_s
-        events: list[Event] = []
+        events: list[timeline.Event] = []
         evals = self._ordered(self._unsettled)
         for ev in evals:
             events += self._settle(ev, lost_after_s=lost_after_s)
@@ -199,10 +176,10 @@ class Tracker:
         self._unsettled = {}
         return events
 
-    def unmeasured(self) -> Iterator[EndedAttempt]:
+    def unmeasured(self) -> Iterator[timeline.EndedAttempt]:
         """The attempts whose COMPUTE_METRICS is still owed."""
         self._note()
-        return (owed for ev in self._ordered(self._owing) for owed in owed_by(ev))
+        return (owed for ev in self._ordered(self._owing) for owed in timeline.owed_by(ev))
 
     def coming_alerts(self) -> Mapping[str, ComingAlert]:
         """The alerts that evals get if they stay as they are for long enough."""
@@ -228,7 +205,7 @@ class Tracker:
     def _register(self, fact: Registration) -> Tracked:
         before = self.state.evals.get(fact.submission.name)
         jobs = len(before.jobs) if before is not None else 0
-        ev, job = apply_registration(self.state, fact)
+        ev, job = apply.registration(self.state, fact)
         self.touch(ev)
         if len(ev.jobs) > jobs:
             self.index.add(ev, job)
@@ -238,15 +215,15 @@ class Tracker:
 
     def _apply_report(self, report: SelfReport, queue: QueueAnswer | None) -> None:
         """Take in a job's report; one of an unknown job is left, and looked at again at the next poll."""
-        tracked = reporter(self.index, report)
+        tracked = apply.reporter(self.index, report)
         if tracked is None:
-            registration = registration_of(self.state, self.index, report, queue=queue)
+            registration = apply.registration_of(self.state, self.index, report, queue=queue)
             if registration is None:
                 return
             tracked = self._register(registration)
         self.state.reported[report.source] = report.version
         self.touch(tracked[0])
-        apply_report(*tracked, report)
+        apply.report(*tracked, report)
 
     def _apply_queue(self, answer: QueueAnswer) -> None:
         """Take in an answer of squeue: for evals whose rows changed, and for those that the same rows may change."""
@@ -261,7 +238,7 @@ class Tracker:
         for ev in evals.values():
             self.touch(ev)
             self._active.difference_update((ev.name, job.job_id) for job in ev.jobs)
-        self._active |= apply_queue(self.index, rows, evals.values(), asked_at=answer.asked_at)
+        self._active |= apply.queue(self.index, rows, evals.values(), asked_at=answer.asked_at)
 
     def _concerned(self, rows: Mapping[int, SqueueRow]) -> dict[str, Eval]:
         """The restless evals and those with other rows than before, and all that share an id with one of them."""
@@ -281,15 +258,15 @@ class Tracker:
         for job_id in {*answer.asked, *(row.job_id for row in answer.jobs)}:
             for ev, _ in self.index.of(job_id):
                 self.touch(ev)
-        apply_account(self.index, answer)
+        apply.account(self.index, answer)
 
-    def _apply_measurement(self, fact: Measurement) -> Iterator[Event]:
+    def _apply_measurement(self, fact: Measurement) -> Iterator[timeline.Event]:
         name, job_id, _, _ = fact.key
         ev = self.state.evals.get(name)
         if ev is None:
             return
         self.touch(ev)
-        for ended in (EndedAttempt(ev, job, attempt) for job in ev.jobs for attempt in job.attempts):
+        for ended in (timeline.EndedAttempt(ev, job, attempt) for job in ev.jobs for attempt in job.attempts):
             attempt = ended.attempt
             if ended.key != fact.key:
                 continue
@@ -300,30 +277,30 @@ class Tracker:
                 if not _was_measured(self.state, name, job_id):
                     yield ended
 
-    def _derive(self, ev: Eval, *, lost_after_s: float) -> list[Step]:
+    def _derive(self, ev: Eval, *, lost_after_s: float) -> list[timeline.Step]:
         """Derive the eval's path and set its state by it; a final eval is left alone."""
         if ev.final:
             return []
         self._touched[ev.name] = None
         for job in ev.jobs:
             if any(attempt.report is not None for attempt in job.attempts):
-                align(job)
-        path = steps(ev, lost_after_s=lost_after_s)
+                timeline.align(job)
+        path = timeline.steps(ev, lost_after_s=lost_after_s)
         ev.state = path[-1].state
-        ev.final = is_final(ev, path)
+        ev.final = timeline.is_final(ev, path)
         return path
 
-    def _settle(self, ev: Eval, *, lost_after_s: float) -> list[Event]:
+    def _settle(self, ev: Eval, *, lost_after_s: float) -> list[timeline.Event]:
         """Derive the eval's path, and return the events that the log does not have yet."""
-        new = list(unlogged(self._derive(ev, lost_after_s=lost_after_s), ev.logged))
+        new = list(timeline.unlogged(self._derive(ev, lost_after_s=lost_after_s), ev.logged))
         ev.logged += [_logged(step) for step, _ in new]
-        return [Transition(ev, previous, step) for step, previous in new]
+        return [timeline.Transition(ev, previous, step) for step, previous in new]
 
     def _note(self) -> None:
         """Compute for each changed eval which tables it belongs to."""
         for name, ev in self._unnoted.items():
-            _keep(self._to_account, name, ids_to_account(ev))
-            _keep(self._owing, name, ev if any(owed_by(ev)) else None)
+            _keep(self._to_account, name, timeline.ids_to_account(ev))
+            _keep(self._owing, name, ev if any(timeline.owed_by(ev)) else None)
             _keep(self._coming, name, coming_alert(ev))
             _keep(self._cleared, name, ev if changed_alerts(ev) else None)
             _keep(self._restless, name, None if name not in self._unsettled and self._is_quiet(ev) else ev)
@@ -340,7 +317,7 @@ class Tracker:
             return False
         if (ev.name, job.job_id) in self._active:
             return job.missing_at is None
-        return ev.final and not was_missing_too_early(ev, job)
+        return ev.final and not apply.was_missing_too_early(ev, job)
 
 
 def _encoded(ev: Eval) -> bytes:
@@ -358,7 +335,7 @@ def _keep(table: dict[str, T], name: str, value: T | None) -> None:
         table.pop(name, None)
 
 
-def _logged(step: Step) -> Logged:
+def _logged(step: timeline.Step) -> Logged:
     """The log's entry for a step. Only an end names its attempt: a start may turn out to be an earlier attempt's."""
     ended = step.attempt if step.state in TERMINAL else None
     return Logged(step.job_id, step.state, ended.submitted_at if ended is not None else None)

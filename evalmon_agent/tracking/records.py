@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -25,8 +25,6 @@ from evalmon_agent.words.states import TERMINAL, State
 
 SCHEMA = 1
 AlertKind = Literal["waits", "unreported"]
-ReportedBy = Literal["sacct", "squeue", "self", "none"]
-"""Who reported an end."""
 
 
 class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
@@ -262,19 +260,18 @@ class Refusal(Struct, omit_defaults=True, frozen=True):
     script: str
 
 
-COMPLETE = "complete"
-SUBMITTED = "submitted"
-STOPPED = "stopped"
-REFUSED = "refused"
-WAITS = "waits"
-"""Refused only because too many jobs are in the queue."""
-
-
 class MonitorJob(Struct, omit_defaults=True):
     """A monitor job: the sidecar, or the completion job with its status.
 
     `alive`: whether squeue showed it as not over when it was last asked; None: not asked since it was submitted.
     """
+
+    COMPLETE: ClassVar[str] = "complete"
+    SUBMITTED: ClassVar[str] = "submitted"
+    STOPPED: ClassVar[str] = "stopped"
+    REFUSED: ClassVar[str] = "refused"
+    WAITS: ClassVar[str] = "waits"
+    """Refused only because too many jobs are in the queue."""
 
     job_id: JobId | None = None
     status: str | None = None
@@ -387,18 +384,18 @@ class ExperimentState(Struct, omit_defaults=False):
     @property
     def is_complete(self) -> bool:
         """Whether ALL_COMPLETE was written for the evals as they are."""
-        return self.completion is not None and self.completion.status == COMPLETE
+        return self.completion is not None and self.completion.status == MonitorJob.COMPLETE
 
     @property
     def has_completion_job(self) -> bool:
         """Whether a completion job is in the queue, as far as is known."""
         completion = self.completion
-        return completion is not None and completion.is_queued and completion.status == SUBMITTED
+        return completion is not None and completion.is_queued and completion.status == MonitorJob.SUBMITTED
 
     @property
     def somebody_completes(self) -> bool:
         """Whether a monitor job that will do the rest is in the queue, as far as is known."""
-        if self.completion is not None and self.completion.status == STOPPED:
+        if self.completion is not None and self.completion.status == MonitorJob.STOPPED:
             return False
         return self.has_completion_job or (self.sidecar is not None and self.sidecar.is_queued)
 
@@ -408,8 +405,8 @@ class ExperimentState(Struct, omit_defaults=False):
         completion = self.completion
         if completion is None or self.looks_over:
             return False
-        is_gone = completion.status == SUBMITTED and completion.alive is False and self.completions > 0
-        return is_gone or completion.status == WAITS
+        is_gone = completion.status == MonitorJob.SUBMITTED and completion.alive is False and self.completions > 0
+        return is_gone or completion.status == MonitorJob.WAITS
 
 
 @dataclass(frozen=True, slots=True)

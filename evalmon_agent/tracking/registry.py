@@ -14,18 +14,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace as changed
 
-from evalmon_agent.tracking.records import (
-    COMPLETE,
-    REFUSED,
-    STOPPED,
-    SUBMITTED,
-    WAITS,
-    ExperimentState,
-    MonitorJob,
-    QueueAnswer,
-    Refusal,
-    Waiting,
-)
+from evalmon_agent.tracking.records import ExperimentState, MonitorJob, QueueAnswer, Refusal, Waiting
 from evalmon_agent.words.eval_names import task_name
 from evalmon_agent.words.job_id import JobId, array_task
 
@@ -434,7 +423,7 @@ def update_monitor_jobs(state: ExperimentState, entries: Sequence[Entry]) -> Non
         state.sidecar = MonitorJob(job_id=sidecar)
     _update_completion(state, entries)
     if state.completion is not None and state.is_complete and (state.waiting or not state.looks_over):
-        state.completion.status = SUBMITTED if state.completion.job_id else None
+        state.completion.status = MonitorJob.SUBMITTED if state.completion.job_id else None
 
 
 def _update_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
@@ -445,14 +434,15 @@ def _update_completion(state: ExperimentState, entries: Sequence[Entry]) -> None
     if state.completion is None:
         state.completion = MonitorJob()
     completion = state.completion
-    refused = WAITS if refusals and refusals[-1].waits else REFUSED
-    is_news = completion.job_id != job_id or completion.status not in {SUBMITTED, STOPPED, refused}
-    if completion.status != COMPLETE and is_news:
-        completion.status = SUBMITTED if job_id is not None else refused
+    refused = MonitorJob.WAITS if refusals and refusals[-1].waits else MonitorJob.REFUSED
+    settled = {MonitorJob.SUBMITTED, MonitorJob.STOPPED, refused}
+    is_news = completion.job_id != job_id or completion.status not in settled
+    if completion.status != MonitorJob.COMPLETE and is_news:
+        completion.status = MonitorJob.SUBMITTED if job_id is not None else refused
     if completion.job_id != job_id:
         completion.job_id, completion.alive = job_id, None
-    if completion.status == SUBMITTED and completion.alive is False and _is_due_again(entries):
-        completion.status = WAITS
+    if completion.status == MonitorJob.SUBMITTED and completion.alive is False and _is_due_again(entries):
+        completion.status = MonitorJob.WAITS
 
 
 def _is_due_again(entries: Sequence[Entry]) -> bool:

@@ -9,18 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-from evalmon_agent.tracking.records import (
-    Attempt,
-    AttemptKey,
-    Eval,
-    ExperimentState,
-    Job,
-    JobReport,
-    Logged,
-    ReportedBy,
-)
+from evalmon_agent.tracking.records import Attempt, AttemptKey, Eval, ExperimentState, Job, JobReport, Logged
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
@@ -203,6 +194,9 @@ def _merged(attempts: Sequence[Attempt], reports: Sequence[JobReport]) -> Iterat
     for attempt in left:
         yield attempt, None
 
+
+ReportedBy = Literal["sacct", "squeue", "self", "none"]
+"""Who reported an end."""
 
 ACCOUNTING_LAG_S = 120.0
 """How long sacct may not list an ended job before another witness decides."""

@@ -13,7 +13,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.fold import Facts
-from evalmon_agent.tracking.records import COMPLETE, Evidence, Measurement, MonitorJob
+from evalmon_agent.tracking.records import Evidence, Measurement, MonitorJob
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from tracking.rows import (
@@ -96,7 +96,7 @@ def finished() -> Told:
     found.take(queue(300, row(State.COMPLETED, start=5, end=297)))
     found.take(accounts(300, account(State.COMPLETED, start=5, end=297)))
     found.take(measured(evidence=left(gpu=GPU, output="/exp/slurm-123.out")))
-    found.state.completion = MonitorJob(JobId("9"), COMPLETE)
+    found.state.completion = MonitorJob(JobId("9"), MonitorJob.COMPLETE)
     return found
 
 

@@ -44,15 +44,7 @@ from evalmon_agent.tracking.registry import (
 from evalmon_agent.tracking.timeline import slurm_says
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
-from tracking.simulated_slurm import (
-    EPOCH,
-    MAX_LAG_S,
-    MIN_JOB_AGE_S,
-    Cluster,
-    TrueJob,
-    clusters,
-    without_suspensions,
-)
+from tracking.simulated_slurm import EPOCH, MAX_LAG_S, MIN_JOB_AGE_S, Cluster, TrueJob, clusters, without_suspensions
 from tracking.watching import Look, Watcher, copy_of
 
 GENTLE = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

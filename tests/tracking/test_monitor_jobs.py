@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.tracking.fold import Facts
-from evalmon_agent.tracking.records import COMPLETE, REFUSED, SUBMITTED, ExperimentState, Logged, MonitorJob
+from evalmon_agent.tracking.records import ExperimentState, Logged, MonitorJob
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
@@ -19,6 +19,8 @@ from evalmon_agent.tracking.registry import (
 )
 from evalmon_agent.words.states import State
 from tracking.rows import Told, queue, registered, row, told
+
+COMPLETE, REFUSED, SUBMITTED = MonitorJob.COMPLETE, MonitorJob.REFUSED, MonitorJob.SUBMITTED
 
 
 def submitted(token: str, what: What, job_id: str | None = None) -> list[Record]:
