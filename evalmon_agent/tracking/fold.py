@@ -75,7 +75,7 @@ class Tracker:
         # Evals with an attempt whose figures are still to be captured.
         self._owing: dict[str, Eval] = {}
         # The alerts that evals get if they stay as they are.
-        self._coming: dict[str, ComingAlert] = {}
+        self.coming: dict[str, ComingAlert] = {}
         # Evals with an alert whose cause is gone, or is back.
         self._cleared: dict[str, Eval] = {}
         # Jobs that squeue showed in its last answer as not over, with their eval.
@@ -127,12 +127,12 @@ class Tracker:
             for alert in changed_alerts(ev):
                 self.touch(ev)
                 alert.cleared_at = now if alert.cleared_at is None else None
-        due = {name: c for name, c in self._coming.items() if now - c.since >= c.polls * poll_interval_s}
+        due = {name: c for name, c in self.coming.items() if now - c.since >= c.polls * poll_interval_s}
         raised = [(ev, Alert(due[ev.name].kind, now, due[ev.name].reason)) for ev in self._ordered(due)]
         for ev, alert in raised:
             self.touch(ev)
             ev.jobs[-1].alerts.append(alert)
-            del self._coming[ev.name]
+            del self.coming[ev.name]
         return raised
 
     def apply(self, facts: Facts) -> None:
@@ -180,11 +180,6 @@ class Tracker:
         """The attempts whose COMPUTE_METRICS is still owed."""
         self._note()
         return (owed for ev in self._ordered(self._owing) for owed in timeline.owed_by(ev))
-
-    def coming_alerts(self) -> Mapping[str, ComingAlert]:
-        """The alerts that evals get if they stay as they are for long enough."""
-        self._note()
-        return self._coming
 
     def _has(self, fact: Registration) -> bool:
         ev, token = self.state.evals.get(fact.submission.name), fact.submission.token or None
@@ -301,7 +296,7 @@ class Tracker:
         for name, ev in self._unnoted.items():
             _keep(self._to_account, name, timeline.ids_to_account(ev))
             _keep(self._owing, name, ev if any(timeline.owed_by(ev)) else None)
-            _keep(self._coming, name, coming_alert(ev))
+            _keep(self.coming, name, coming_alert(ev))
             _keep(self._cleared, name, ev if changed_alerts(ev) else None)
             _keep(self._restless, name, None if name not in self._unsettled and self._is_quiet(ev) else ev)
         self._unnoted = {}

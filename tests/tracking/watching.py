@@ -90,7 +90,7 @@ class Watcher:
         assert self.tracker is not None
         evals = list(self.state.evals.values())
         assert [owed.key for owed in self.tracker.unmeasured()] == [owed.key for owed in unmeasured(self.state)]
-        assert self.tracker.coming_alerts() == {ev.name: alert for ev in evals if (alert := coming_alert(ev))}
+        assert self.tracker.coming == {ev.name: alert for ev in evals if (alert := coming_alert(ev))}
         expected = in_order({job_id for ev in evals for job_id in ids_to_account(ev)})
         assert self.tracker.jobs_to_account(lost_after_s=LOST_AFTER_S) == expected
 
