@@ -25,15 +25,7 @@ from evalmon_agent.tracking.records import (
     SelfReport,
 )
 from evalmon_agent.tracking.registry import Registration, Submission
-from evalmon_agent.tracking.timeline import (
-    ENDS,
-    LIVE,
-    align,
-    is_history_known,
-    put_report,
-    reports_of,
-    unmatched_reports,
-)
+from evalmon_agent.tracking.timeline import ENDS, LIVE, align, is_history_known, unmatched_reports
 from evalmon_agent.words.eval_names import name_from_path, task_name
 from evalmon_agent.words.job_id import JobId, component_of, task_of, whole_job
 from evalmon_agent.words.printable import printable
@@ -106,13 +98,18 @@ def report(ev: Eval, job: Job, report: SelfReport) -> None:
     for new in report.attempts:
         if job.token is not None and new.token not in {None, job.token}:
             continue  # of another submission's job with the same id
-        before = next((known for known in reports_of(job) if known.restart == new.restart), None)
+        holder = next((a for a in job.attempts if a.report is not None and a.report.restart == new.restart), None)
+        before = holder.report if holder is not None else None
         if before is not None and (before == new or _weight(new) < _weight(before)):
             continue
         if new.ended and not (before is not None and before.ended):
             # The time that accounting lags behind is counted from here.
             job.unaccounted_at, job.unknown_s = None, 0.0
-        put_report(job, new)
+        if holder is None:
+            holder = Attempt(restart=new.restart)
+            job.attempts.append(holder)
+        holder.report = new
+        align(job)
         ev.final = False
 
 

@@ -59,22 +59,6 @@ def align(job: Job) -> None:
     job.attempts = aligned
 
 
-def put_report(job: Job, report: JobReport) -> None:
-    """Take in a report; it replaces an earlier version of itself."""
-    holder = next((a for a in job.attempts if a.report is not None and a.report.restart == report.restart), None)
-    if holder is None:
-        holder = Attempt(restart=report.restart)
-        job.attempts.append(holder)
-    holder.report = report
-    align(job)
-
-
-def reports_of(job: Job) -> list[JobReport]:
-    """What the job reported of its attempts, by restart."""
-    reports = [attempt.report for attempt in job.attempts if attempt.report is not None]
-    return sorted(reports, key=lambda report: report.restart)
-
-
 def unmatched_reports(job: Job) -> list[JobReport]:
     """The reports of attempts that Slurm, as far as it was asked, does not know."""
     return [report for attempt, report in _pairs_of(job) if attempt is None and report is not None]
@@ -85,7 +69,9 @@ def _pairs_of(job: Job) -> list[Pair]:
     attempts.sort(key=lambda attempt: attempt.submitted_at or 0.0)
     begun = attempts[0].submitted_at if attempts else None
     is_first = job.token is not None and (begun is None or begun <= job.registered_at + FIRST_SUBMIT_S)
-    return pairs(attempts, reports_of(job), JobFacts(is_first=is_first, is_queued=job.missing_at is None))
+    reports = [attempt.report for attempt in job.attempts if attempt.report is not None]
+    reports.sort(key=lambda report: report.restart)
+    return pairs(attempts, reports, JobFacts(is_first=is_first, is_queued=job.missing_at is None))
 
 
 def _inherit(attempt: Attempt, only_reported: Attempt) -> None:
