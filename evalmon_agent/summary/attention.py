@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, one_line, phrase, plural
-from evalmon_agent.summary.causes import diagnosis_of
+from evalmon_agent.summary.failures import diagnosis_of
 from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, Summary
 from evalmon_agent.tracking.verdict import NEEDS_ATTENTION, NEEDS_YOU, NOT_LOOKED_FOR, UNSUCCESSFUL
 from evalmon_agent.words.printable import printable

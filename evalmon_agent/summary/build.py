@@ -16,7 +16,7 @@ from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.node_list import expand
-from evalmon_agent.summary import causes, cost, nodes
+from evalmon_agent.summary import cost, failures
 from evalmon_agent.summary.records import AlertSummary, AttemptSummary, Cost, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
@@ -67,8 +67,8 @@ def build(
         counts={str(s): states[s] for s in State if states[s]},
         verdicts={v: verdicts[v] for v in VERDICTS},
         cost=cost.cost_of_experiment(evals, settings),
-        causes=causes.group(evals),
-        nodes=nodes.summarise(evals),
+        causes=failures.by_cause(evals),
+        nodes=failures.by_node(evals),
         alerts=[_alert(ev, job, alert) for ev in state.counted for job in ev.jobs for alert in job.alerts],
         evals=evals,
     )

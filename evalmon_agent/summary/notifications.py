@@ -18,7 +18,7 @@ from evalmon_agent.logbook.blocks import stamp
 from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.slurm.node_list import expand
 from evalmon_agent.summary.attention import verdict_line
-from evalmon_agent.summary.causes import key
+from evalmon_agent.summary.failures import key
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.alerts import base
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
