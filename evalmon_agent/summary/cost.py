@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.records import NO_COST, AttemptSummary, Cost, EvalSummary, ExperimentCost
@@ -69,17 +71,20 @@ def cost_of_eval(attempts: Sequence[Cost], results: Sequence[EvalResult], settin
     """All attempts together; by sample: of those that its results say were completed."""
     if not results and all(cost is NO_COST for cost in attempts):
         return NO_COST if settings.gpu_hour_price is not None else _NO_PRICE
-    gpu_hours = _sum(cost.gpu_hours for cost in attempts)
-    money = None if settings.gpu_hour_price is None else _sum(cost.money for cost in attempts)
+    whole = together(attempts)
+    money = None if settings.gpu_hour_price is None else whole.money
     samples = sum(result.samples_completed or 0 for result in results)
-    return Cost(
-        gpu_hours=gpu_hours,
-        cpu_hours=_sum(cost.cpu_hours for cost in attempts),
-        energy_j=_sum(cost.energy_j for cost in attempts),
+    return replace(
+        whole,
         money=money,
-        gpu_hours_per_sample=_per(gpu_hours, samples),
+        gpu_hours_per_sample=_per(whole.gpu_hours, samples),
         money_per_sample=_per(money, samples),
     )
+
+
+def together(costs: Sequence[Cost]) -> Cost:
+    """Their sums; a figure that is unknown for one of them is None."""
+    return Cost(**{name: _sum(getattr(cost, name) for cost in costs) for name in FIGURE_WORDS})
 
 
 def cost_of_experiment(evals: Sequence[EvalSummary], settings: Settings) -> ExperimentCost:
