@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from typing import get_args
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED, Diagnosis, one_line
@@ -82,8 +82,7 @@ def total_time_s(state: ExperimentState) -> float | None:
     return _between_s(begun, ended)
 
 
-@dataclass(frozen=True, slots=True)
-class _Context:
+class _Context(Struct, frozen=True):
     """What holds for all evals of a summary. `results`: those of each attempt, by its `id()`.
 
     `progress`: as in `build`; `iso`: as in `durations`, once for each time, since an array's tasks share their Submit.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
@@ -53,8 +52,7 @@ class Notification(Struct, frozen=True, kw_only=True):
     summary: str
 
 
-@dataclass(frozen=True, slots=True)
-class EvalFailure:
+class EvalFailure(Struct, frozen=True):
     """An eval that did not succeed. `diagnosis`: None if it is not known why."""
 
     name: str
@@ -76,8 +74,7 @@ class EvalFailure:
         return f"{self.cause} {_digest(error)}" if error else self.cause
 
 
-@dataclass(frozen=True, slots=True)
-class _Event:
+class _Event(Struct, frozen=True):
     """One event. `about`: what tells it from others of its kind, the same for the same facts."""
 
     event: NotificationEvent
