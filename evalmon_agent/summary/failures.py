@@ -242,15 +242,11 @@ def _p_value_of(node: _Tally, whole: _Tally, *, without: Label | None = None) ->
 
 
 def _labels(name: str) -> list[Label]:
-    return [_ALL, ("task", _task(name)), ("run", _run(name))]
-
-
-def _run(name: str) -> str:
-    """The run of `{run}/{task}/epoch{N}`."""
-    return name.partition("/")[0] if "/" in name else ""
+    run, slash, _ = name.partition("/")
+    return [_ALL, ("task", _task(name)), ("run", run if slash else "")]
 
 
 def _task(name: str) -> str:
-    """The task of such a name; any other name is its own."""
+    """The task of `{run}/{task}/epoch{N}`; any other name is its own."""
     parts = [part for part in _ARRAY_TASK.sub("", name).split("/") if not _EPOCH.fullmatch(part)]
     return "/".join(parts[1:]) or parts[0] if parts else name

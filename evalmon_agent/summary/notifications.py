@@ -144,18 +144,16 @@ def _alerts(state: ExperimentState) -> Iterator[_Event]:
     for what, jobs in present.items():
         if what not in notified:
             lines = [
-                f"Evals: {_listed(list(jobs))}",
+                f"Evals: {_listed(jobs)}",
                 f"What to do: see ALERT in {_file(state.experiment, 'monitor.log')}",
             ]
-            title = f"{_who(list(jobs))} {_verb(jobs, what)} {what}"
+            title = f"{_who(jobs)} {_verb(jobs, what)} {what}"
             yield _Event("alert", [what, *sorted(jobs.values())], title, lines, "warning", jobs)
     for what, jobs in notified.items():
         if what not in present:
-            title, lines = (
-                f"No longer: {_who(list(jobs))} {_verb(jobs, what)} {what}",
-                [f"Evals: {_listed(list(jobs))}"],
-            )
-            yield _Event("alert-cleared", [what, *sorted(jobs.values())], title, lines, evals=jobs)
+            title = f"No longer: {_who(jobs)} {_verb(jobs, what)} {what}"
+            about = [what, *sorted(jobs.values())]
+            yield _Event("alert-cleared", about, title, [f"Evals: {_listed(jobs)}"], evals=jobs)
 
 
 def _present_alerts(state: ExperimentState) -> dict[str, dict[str, str]]:
@@ -229,9 +227,9 @@ def _happened(cause: str, names: Sequence[str]) -> str:
     return phrase(cause) if len(names) == 1 else plural(phrase(cause))
 
 
-def _who(names: Sequence[str]) -> str:
-    return printable(names[0]) if len(names) == 1 else counted(len(names), "eval")
+def _who(names: Collection[str]) -> str:
+    return printable(*names) if len(names) == 1 else counted(len(names), "eval")
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return listed(list(map(printable, names)), most=_LISTED)

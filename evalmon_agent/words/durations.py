@@ -6,6 +6,8 @@ import math
 import re
 from datetime import datetime
 
+from evalmon_agent.words.sizes import counted
+
 _CLOCK = re.compile(r"(?:(\d{1,7})-)?(?:(\d{1,7}):)?(\d{1,7}):(\d{1,7}(?:\.\d{1,9})?)", re.ASCII)
 _DAYS_HOURS = re.compile(r"(\d{1,7})-(\d{1,7})", re.ASCII)
 _MINUTES = re.compile(r"\d{1,10}", re.ASCII)
@@ -125,12 +127,8 @@ def total(seconds: float | None) -> str:
     if parts is None:
         return "unknown"
     named = list(zip(parts, ("day", "hour", "minute", "second"), strict=True))
-    counted = [_count(number, unit) for number, unit in named[:3] if number]
-    return " ".join(counted) or _count(*named[3])
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+    whole_minutes = [counted(number, unit) for number, unit in named[:3] if number]
+    return " ".join(whole_minutes) or counted(*named[3])
 
 
 def _split(seconds: float | None) -> tuple[int, int, int, int] | None:
