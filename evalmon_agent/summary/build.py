@@ -101,8 +101,8 @@ def _are_gpus_accounted(state: ExperimentState) -> bool:
 
 
 def _eval(ev: Eval, context: _Context) -> EvalSummary:
-    latest, job = ev.latest, ev.jobs[-1]
-    attempt = latest or _NOTHING
+    job = ev.jobs[-1]
+    attempt = job.latest or _NOTHING
     settled = context.results.get(id(attempt), NO_RESULTS)
     if ev.state is State.RUNNING and ev.name in context.progress:
         settled = EvalResults(results=(context.progress[ev.name],))
@@ -110,7 +110,7 @@ def _eval(ev: Eval, context: _Context) -> EvalSummary:
     diagnosis = diagnosis_of(ev, settled) if outcome in UNSUCCESSFUL else None
     attempts, costs = _attempts(ev, attempt, diagnosis, context)
     # Of a job that nothing is known about yet, only its submission is shown.
-    last = attempts[-1] if latest is not None else _attempt(job, attempt, context, diagnosis)[0]
+    last = attempts[-1] if job.attempts else _attempt(job, attempt, context, diagnosis)[0]
     figures, evidence = attempt.figures or _NO_FIGURES, attempt.evidence or _NO_EVIDENCE
     return EvalSummary(
         name=ev.name,

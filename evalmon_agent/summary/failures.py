@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import exp, lgamma
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
@@ -41,23 +42,25 @@ Label = tuple[str, str]
 """One part of the experiment: ("task", its name), ("run", its name), or ("", "") for all of it."""
 
 
-class _Group(Struct):
-    """The failures of one key. `diagnosis`: the first one."""
+class _Failure(NamedTuple):
+    """That an eval failed, or `samples` of it. `share`: of the eval's costs; None: unknown, or counted elsewhere."""
 
+    ev: EvalSummary
     diagnosis: Diagnosis
-    advice: set[str | None] = set()
-    evals: dict[str, None] = {}
-    samples: int = 0
-    gpu_hours: list[float | None] = []
-    money: list[float | None] = []
+    samples: int
+    share: float | None
+
+    def part_of(self, cost: float | None) -> float | None:
+        return None if self.share is None or cost is None else self.share * cost
 
 
 def by_cause(evals: Sequence[EvalSummary]) -> list[CauseSummary]:
     """The causes, most costly first; where nothing is known of the costs, those of most evals."""
-    groups: dict[Key, _Group] = {}
+    groups: dict[Key, list[_Failure]] = {}
     for ev in evals:
         if ev.verdict not in {"active", "dropped"}:
-            _add_eval(groups, ev)
+            for of, failure in _failures(ev):
+                groups.setdefault(of, []).append(failure)
     causes = [_summary(cause, failures) for (cause, _), failures in groups.items()]
     return sorted(causes, key=lambda summary: (-(summary.gpu_hours or 0), -len(summary.evals), -summary.samples))
 
@@ -80,24 +83,23 @@ def diagnosis_of(ev: EvalSummary) -> Diagnosis:
     return Diagnosis(cause, None, CAUSES[cause].advice)
 
 
-def _add_eval(groups: dict[Key, _Group], ev: EvalSummary) -> None:
-    """Add the eval's failure and its failed samples. Its costs are counted once: with its failure, if it has one."""
+def _failures(ev: EvalSummary) -> Iterator[tuple[Key, _Failure]]:
+    """The eval's failure and its failed samples. Its costs are counted once: with its failure, if it has one."""
     errors = [error for result in ev.results for error in result.sample_errors]
     total = sum(result.samples_total or 0 for result in ev.results)
     diagnosis = diagnosis_of(ev)
     is_by_samples = bool(errors) and diagnosis.cause == _BY_SAMPLES
     own = key(diagnosis, ev.state, ev.nodes) if ev.verdict in NEEDS_YOU and not is_by_samples else None
     if own is not None:
-        _add(groups, own, ev, diagnosis, share=1.0)
+        yield own, _Failure(ev, diagnosis, 0, 1.0)
     for error in errors:
         cause = error.cause or _NO_RULE
         if own is not None and own[0] == cause and _is_one_error(own[1], error.error):
-            groups[own].samples += error.samples
+            yield own, _Failure(ev, diagnosis, error.samples, None)
             continue
         share = error.samples / total if total and own is None else None
         by_error = Diagnosis(cause, error.error, CAUSES[cause].advice.replace("{module}", "it"))
-        _add(groups, (cause, error.error), ev, by_error, share=share)
-        groups[cause, error.error].samples += error.samples
+        yield (cause, error.error), _Failure(ev, by_error, error.samples, share)
 
 
 def _is_one_error(own: str, error: str) -> bool:
@@ -108,31 +110,22 @@ def _is_one_error(own: str, error: str) -> bool:
     return bool(short) and long.startswith(short) and (is_cut or not long[len(short) : len(short) + 1].isalnum())
 
 
-def _add(groups: dict[Key, _Group], where: Key, ev: EvalSummary, diagnosis: Diagnosis, *, share: float | None) -> None:
-    """`share`: of the eval's costs; None: unknown, or counted elsewhere."""
-    failures = groups.setdefault(where, _Group(diagnosis))
-    failures.advice.add(diagnosis.advice)
-    failures.evals[ev.name] = None
-    for sums, value in ((failures.gpu_hours, ev.cost.gpu_hours), (failures.money, ev.cost.money)):
-        sums.append(None if share is None or value is None else share * value)
-
-
-def _summary(cause: str, failures: _Group) -> CauseSummary:
+def _summary(cause: str, failures: Sequence[_Failure]) -> CauseSummary:
     return CauseSummary(
         cause=cause,
-        evidence=failures.diagnosis.evidence,
-        advice=_advice(cause, failures),
-        evals=list(failures.evals),
-        samples=failures.samples,
-        gpu_hours=sum_of_known(failures.gpu_hours),
-        money=sum_of_known(failures.money),
+        evidence=failures[0].diagnosis.evidence,
+        advice=_advice(cause, [failure.diagnosis.advice for failure in failures]),
+        evals=list(dict.fromkeys(failure.ev.name for failure in failures)),
+        samples=sum(failure.samples for failure in failures),
+        gpu_hours=sum_of_known(failure.part_of(failure.ev.cost.gpu_hours) for failure in failures),
+        money=sum_of_known(failure.part_of(failure.ev.cost.money) for failure in failures),
     )
 
 
-def _advice(cause: str, failures: _Group) -> str | None:
+def _advice(cause: str, advice: Sequence[str | None]) -> str | None:
     """The advice that all share; the cause's own where each has its own figures."""
     general = CAUSES[cause].advice if cause in CAUSES else None
-    return general if len(failures.advice) > 1 and general and "{" not in general else failures.diagnosis.advice
+    return general if len(set(advice)) > 1 and general and "{" not in general else advice[0]
 
 
 class _Tally(Struct):
