@@ -203,10 +203,9 @@ def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis
     exit_code, signal = exit_of(attempt, state)
     results = context.results.get(id(attempt), NO_RESULTS)
     outcome = verdict_on(end.state, attempt, results) if end is not None and end.state in TERMINAL else None
-    elapsed_s = first_known(attempt.elapsed_s, report.elapsed_s)
     last_state = end.state if end is not None else state
     gpus = cost.gpus_of(attempt, are_accounted=context.are_gpus_accounted)
-    hours = cost.hours_of(attempt, last_state, elapsed_s, now=context.now)
+    hours = cost.hours_of(attempt, last_state, now=context.now)
     its_cost = cost.cost_of_attempt(attempt, gpus, hours=hours, prices=context.settings.gpu_hour_price)
     summary = AttemptSummary(
         job_id=job.job_id,
@@ -215,7 +214,7 @@ def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis
         submitted=context.iso(attempt.submitted_at),
         started=context.iso(first_known(attempt.started_at, report.started_at)),
         ended=context.iso(first_known(attempt.ended_at, report.ended_at)),
-        elapsed_s=elapsed_s,
+        elapsed_s=attempt.ran_for_s,
         exit_code=exit_code,
         signal=signal,
         node_list=attempt.node_list,

@@ -39,10 +39,10 @@ def gpus_of(attempt: Attempt, *, are_accounted: bool) -> dict[str, int] | None:
     return {} if had_none or (are_accounted and attempt.gpus is not None) else None
 
 
-def hours_of(attempt: Attempt, state: State | None, elapsed_s: float | None, *, now: float) -> float | None:
+def hours_of(attempt: Attempt, state: State | None, *, now: float) -> float | None:
     """How long an attempt in this state ran, or has run so far; None: unknown."""
-    if elapsed_s is not None:
-        return elapsed_s / 3600
+    if attempt.ran_for_s is not None:
+        return attempt.ran_for_s / 3600
     if not attempt.has_run:
         return None if state is State.LOST else 0.0
     if state not in _LIVE or attempt.started_at is None:
@@ -113,7 +113,7 @@ def sum_of_known(values: Iterable[float | None]) -> float | None:
 def _attempts_without_result(ev: EvalSummary) -> Sequence[AttemptSummary]:
     """The earlier attempts, and the last one if it failed, also of an eval that waits to run again or was dropped."""
     last = ev.attempts[-1].verdict if ev.attempts else None
-    return ev.attempts if {ev.verdict, last} & UNSUCCESSFUL else ev.attempts[:-1]
+    return ev.attempts if ev.verdict in UNSUCCESSFUL or last in UNSUCCESSFUL else ev.attempts[:-1]
 
 
 def _price(gpus: Mapping[str, int], prices: Prices) -> float | None:
