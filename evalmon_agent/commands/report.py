@@ -22,7 +22,7 @@ from evalmon_agent.monitor.finish import (
     write_summary,
 )
 from evalmon_agent.monitor.poll import Observer
-from evalmon_agent.report_page.write import write_page
+from evalmon_agent.report_page.page import write_page
 from evalmon_agent.session import Session
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
