@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -15,9 +14,6 @@ from evalmon_agent.words.states import State
 
 UNKNOWN = "unknown"
 _BETWEEN_LINES = " ⏎ "
-
-Wordings: TypeAlias = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
-"""Causes with their patterns of exceptions and of lines, root causes first (`*_wordings.py`)."""
 
 
 class LiesIn(Enum):

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Literal
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSE_BY_STATE, CAUSES, UNKNOWN, Diagnosis
-from evalmon_agent.evidence.diagnosis.machine_wordings import MACHINE
 from evalmon_agent.evidence.diagnosis.output import (
     SLURM,
     STEPD,
@@ -25,7 +24,7 @@ from evalmon_agent.evidence.diagnosis.output import (
     unexplained,
     written,
 )
-from evalmon_agent.evidence.diagnosis.program_wordings import PROGRAMS
+from evalmon_agent.evidence.diagnosis.wordings import RULES, Rule
 from evalmon_agent.evidence.result import CANCELLED, ERROR, STARTED, SUCCESS, UNREADABLE, EvalResult, whole_s
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.secrets import masked
@@ -102,28 +101,10 @@ class AttemptEnd:
         return self.state is State.COMPLETED and not self.exit_code and not self.signal and not log_disagrees
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One way in which a cause shows itself."""
-
-    cause: str
-    of: Literal["exception", "line"]
-    pattern: re.Pattern[str]
-
-
 @cache
-def rules() -> Sequence[Rule]:
-    """The first matching rule decides, wherever in the text its evidence is. Compiled when they are first needed.
-
-    A line's pattern fits from its beginning, as the program prints it; an exception's is looked for in `Type: message`.
-    Sources of the wordings: PyTorch, vLLM, transformers and huggingface_hub, datasets, openai and anthropic, lm_eval,
-    inspect-ai, bash, conda, Lmod, Slurm.
-    """
-    compiled: list[Rule] = []
-    for cause, of_exceptions, of_lines in (*MACHINE, *PROGRAMS):
-        compiled += [Rule(cause, "exception", re.compile(text)) for text in of_exceptions]
-        compiled += [Rule(cause, "line", re.compile(text)) for text in of_lines]
-    return compiled
+def _rules() -> Sequence[tuple[Rule, re.Pattern[str]]]:
+    """The rules with their patterns, which are compiled when they are first needed."""
+    return [(rule, re.compile(rule.wording)) for rule in RULES]
 
 
 def diagnose(end: AttemptEnd) -> Diagnosis | None:
@@ -239,8 +220,8 @@ def _printed(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis | None:
 
 def _of_exceptions(final: Sequence[Raised]) -> Iterator[_Match]:
     for raised in final:
-        for rank, rule in enumerate(rules()):
-            if rule.of == "exception" and (match := rule.pattern.search(raised.text)):
+        for rank, (rule, pattern) in enumerate(_rules()):
+            if rule.of == "exception" and (match := pattern.search(raised.text)):
                 evidence = raised.text if rule.cause in _NAMED_BELOW else raised.line
                 yield _Match(rank, rule.cause, evidence, match.groupdict())
                 break
@@ -252,8 +233,8 @@ def _suspects(lines: Sequence[Line], of_tracebacks: set[int]) -> dict[int, _Matc
     for number, line in enumerate(lines):
         if line.is_quoted or number in of_tracebacks or not line.text:
             continue
-        for rank, rule in enumerate(rules()):
-            if rule.of == "line" and (match := rule.pattern.match(line.text)):
+        for rank, (rule, pattern) in enumerate(_rules()):
+            if rule.of == "line" and (match := pattern.match(line.text)):
                 matches[number] = _Match(rank, rule.cause, line.raw, match.groupdict())
                 break
     return matches
