@@ -18,13 +18,13 @@ from evalmon_agent.collect.attempt_files import (
     log_places,
     outputs_by_slurm,
     outputs_of,
+    own_logs,
     script_of,
     span_of,
     text_of,
     unopened_file,
 )
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.collect.own_logs import own_logs
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose, ends_in_error
 from evalmon_agent.evidence.gpu_csv import GpuTable, parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
@@ -72,14 +72,9 @@ def collect(
         outputs = outputs_by_slurm(slurm, job.job_id, attempt, files=files)
     output = text_of(outputs.output, files=files)
     errors = text_of(outputs.errors, files=files)
-    span = span_of(attempt)
-    logs = own_logs(reader, attempt, output=output, places=log_places(ev, script, job.job_id))
-    evidence = Evidence(
-        gpu=read_gpu_figures(files, ev.output_dir, span, attempt.report),
-        logs=list(logs.logs.values()),
-        printed=logs.printed,
-        configured=logs.configured,
-        not_all_read=logs.not_all_read,
+    evidence = replace(
+        own_logs(reader, attempt, output=output, places=log_places(ev, script, job.job_id)),
+        gpu=read_gpu_figures(files, ev.output_dir, span_of(attempt), attempt.report),
         names_framework=is_named_in(script),
         log=None if _is_behind(outputs.output, files.foreign) else outputs.output,
         foreign=[Foreign(printable(path), printable(user_name(uid))) for path, uid in sorted(files.foreign.items())],
@@ -96,11 +91,7 @@ def collect(
         expects_log=results.missing > 0,
         unopened=unopened_file(outputs, slurm, job.job_id) if was_not_started(attempt) else None,
     )
-    return replace(
-        evidence,
-        diagnosis=diagnose(end),
-        ends_in_error=ends_in_error(end.output),
-    )
+    return replace(evidence, diagnosis=diagnose(end), ends_in_error=ends_in_error(end.output))
 
 
 def read_gpu_figures(
@@ -170,5 +161,4 @@ def progress(
 def _left_so_far(reader: LogReader, experiment: Experiment, ev: Eval, attempt: Attempt) -> Evidence:
     script = script_of(experiment, ev, ev.job_id, files=reader.files)
     output = text_of(outputs_of(script, ev, ev.job_id, files=reader.files).output, files=reader.files)
-    found = own_logs(reader, attempt, output=output, places=log_places(ev, script, ev.job_id))
-    return Evidence(logs=list(found.logs.values()), printed=found.printed, configured=found.configured)
+    return own_logs(reader, attempt, output=output, places=log_places(ev, script, ev.job_id))
