@@ -26,9 +26,9 @@ from evalmon_agent.collect.attempt_files import (
 )
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose, ends_in_error
-from evalmon_agent.evidence.gpu_csv import GpuTable, parse
+from evalmon_agent.evidence.gpu_csv import GpuRow, parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
+from evalmon_agent.evidence.gpu_measure import between, figures
 from evalmon_agent.evidence.kinds import is_named_in
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, worst
 from evalmon_agent.experiment.experiment import Experiment
@@ -102,14 +102,13 @@ def read_gpu_figures(
     How many samples there should be follows from the job's own report alone: Slurm's clock is another, and it does not
     know the interval.
     """
-    sampled = SampledSpan()
-    if report is not None:
-        sampled = SampledSpan(report.started_at, report.ended_at, report.sample_interval_s)
-    return figures(*read_gpu_tables(files, output_dir, span), span=sampled)
+    report = report or JobReport(0)
+    nodes = read_gpu_rows(files, output_dir, span)
+    return figures(nodes, started_at=report.started_at, ended_at=report.ended_at, interval_s=report.sample_interval_s)
 
 
-def read_gpu_tables(files: OwnedFiles, output_dir: str | None, span: AttemptSpan | None) -> list[GpuTable]:
-    """The rows that the attempt wrote, a table for each of its nodes; none if its time is not known."""
+def read_gpu_rows(files: OwnedFiles, output_dir: str | None, span: AttemptSpan | None) -> list[list[GpuRow]]:
+    """The rows that the attempt wrote, a list for each of its nodes; none if its time is not known."""
     if output_dir is None or span is None:
         return []
     start, end = span.started_at - span.slack_s, (span.ended_at or float("inf")) + span.slack_s
@@ -118,7 +117,7 @@ def read_gpu_tables(files: OwnedFiles, output_dir: str | None, span: AttemptSpan
             names = sorted(entry.name for entry in entries if _CSV.fullmatch(entry.name))
         texts = [files.read_tail(os.path.join(output_dir, name), limit_bytes=_CSV_BYTES) for name in names]
         tables = [parse(text) for text in texts if text is not None]
-        return [between(table, start_unix_s=start, end_unix_s=end) for table in tables]
+        return [between(table.rows, start_unix_s=start, end_unix_s=end) for table in tables]
     return []
 
 
