@@ -64,10 +64,8 @@ def figures(
         energy_j=_sum([energy_j for _, energy_j in power]),
         samples_expected=samples_expected(started_at, ended_at, interval_s=interval_s),
         below_5_pct_fraction=_mean([pct < _LOW_PCT for pct in busy]),
-        longest_idle_s=max((s for rows in nodes if (s := longest_idle_s(rows)) is not None), default=None),
-        first_use_s=min(
-            (s for rows in nodes if (s := first_use_s(rows, started_at=started_at)) is not None), default=None
-        ),
+        longest_idle_s=max(_known(map(longest_idle_s, nodes)), default=None),
+        first_use_s=min(_known(first_use_s(rows, started_at=started_at) for rows in nodes), default=None),
         unused_count=_sum([unused_count(rows) for rows in nodes]),
         near_power_cap_fraction=_mean(_known(row.is_near_power_cap for row in rows)),
         throttled_fraction=_mean(_known(row.is_throttled for row in rows)),
@@ -307,12 +305,11 @@ def _is_whole_round(tick: Sequence[GpuRow], before: Sequence[GpuRow] | None, aft
 
 
 def _tick(rows: Sequence[GpuRow]) -> Tick:
-    utilizations = _known(row.utilization_pct for row in rows)
     used_mib, total_mib = memory_sums_mib(rows) or (None, None)
     return Tick(
         local_time=rows[0].local_time,
         unix_s=rows[0].timestamp_unix_s,
-        utilization_pct=sum(utilizations) / len(utilizations) if utilizations else None,
+        utilization_pct=_mean(_known(row.utilization_pct for row in rows)),
         memory_used_mib=used_mib,
         memory_total_mib=total_mib,
     )

@@ -215,7 +215,8 @@ def is_this(written: Written, path: str) -> bool:
     if written.directory_sha256 is None or written.name != os.path.basename(path):
         return False
     directory = os.path.dirname(path)
-    return written.directory_sha256 in {_sha256(text) for text in (directory, f"file://{quote(directory)}")}
+    texts = (directory.encode(errors="surrogateescape"), f"file://{quote(directory)}".encode())
+    return written.directory_sha256 in {hashlib.sha256(text).hexdigest() for text in texts}
 
 
 class _Claims(Generic[_Job]):
@@ -438,7 +439,3 @@ def _directories_of(path: str) -> Iterator[str]:
 
 def _is_below(path: str, directory: str | None) -> bool:
     return directory is not None and path.startswith(f"{directory.rstrip('/')}/")
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
