@@ -71,6 +71,11 @@ class GpuRow:
         """Identifies a GPU of the job; None in nvidia-smi's own files."""
         return self.uuid or self.index
 
+    @property
+    def at(self) -> float:
+        """Epoch seconds; of a local time without a zone, by the zone of this process."""
+        return self.local_time.timestamp() if self.timestamp_unix_s is None else self.timestamp_unix_s
+
     def cell(self, column: GpuColumn) -> str | None:
         """The value of a further column, without its unit; None if the cell has none or is missing."""
         match = _PATTERNS[column].fullmatch(self.extras.get(column.header, ""))

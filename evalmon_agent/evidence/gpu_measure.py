@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from statistics import fmean, median, median_high
 from typing import TypeVar
@@ -178,7 +177,7 @@ def power_and_energy(rows: Sequence[GpuRow]) -> tuple[float | None, float | None
     counted = _counted_energy(rows)
     if counted is not None:
         return counted
-    powers = [(tick[0], w) for tick in complete_ticks(rows) if (w := _power_w(tick)) is not None]
+    powers = [(tick[0], w) for tick in complete_ticks(rows) if (w := _sum([row.power_w for row in tick])) is not None]
     return (fmean(w for _, w in powers) if powers else None), _trapezoids_j(powers)
 
 
@@ -195,11 +194,6 @@ def _counted_energy(rows: Sequence[GpuRow]) -> tuple[float, float] | None:
             total_j += counted_j
     whole_s = elapsed_s(rows[0], rows[-1]) if rows else 0.0
     return (total_j / whole_s, total_j) if whole_s > 0 else None
-
-
-def _power_w(tick: Sequence[GpuRow]) -> float | None:
-    powers_w = [row.power_w for row in tick if row.power_w is not None]
-    return sum(powers_w) if powers_w and len(powers_w) == len(tick) else None
 
 
 def _trapezoids_j(powers: Sequence[tuple[GpuRow, float]]) -> float | None:
@@ -220,26 +214,27 @@ def _trapezoids_j(powers: Sequence[tuple[GpuRow, float]]) -> float | None:
 class Tick:
     """All GPUs of the job at one moment."""
 
-    local_time: datetime
-    """As printed, without a zone."""
-    unix_s: float | None
-    """None in nvidia-smi's own files: there only the local time is known."""
+    at: float
+    """As `GpuRow.at`."""
     utilization_pct: float | None
     """Over the GPUs that have one."""
     memory_used_mib: int | None
     memory_total_mib: int | None
     """Sums over the GPUs that have both."""
 
-    @property
-    def at(self) -> float:
-        """Epoch seconds; of a local time without a zone, by the zone of this process."""
-        return self.local_time.timestamp() if self.unix_s is None else self.unix_s
-
 
 def last_tick(rows: Sequence[GpuRow]) -> Tick | None:
     """The last tick that is complete; None if none is."""
     ticks = list(complete_ticks(rows))
-    return _tick(ticks[-1]) if ticks else None
+    if not ticks:
+        return None
+    used_mib, total_mib = memory_sums_mib(ticks[-1]) or (None, None)
+    return Tick(
+        at=ticks[-1][0].at,
+        utilization_pct=_mean(_known(row.utilization_pct for row in ticks[-1])),
+        memory_used_mib=used_mib,
+        memory_total_mib=total_mib,
+    )
 
 
 def complete_ticks(rows: Sequence[GpuRow]) -> Iterator[list[GpuRow]]:
@@ -302,17 +297,6 @@ def _is_whole_round(tick: Sequence[GpuRow], before: Sequence[GpuRow] | None, aft
     if any(0 <= elapsed_s(a[-1], b[0]) <= spread_s for a, b in pairwise([before, tick, after]) if a and b):
         return False
     return after is not None or before is None or len(tick) >= len(before)
-
-
-def _tick(rows: Sequence[GpuRow]) -> Tick:
-    used_mib, total_mib = memory_sums_mib(rows) or (None, None)
-    return Tick(
-        local_time=rows[0].local_time,
-        unix_s=rows[0].timestamp_unix_s,
-        utilization_pct=_mean(_known(row.utilization_pct for row in rows)),
-        memory_used_mib=used_mib,
-        memory_total_mib=total_mib,
-    )
 
 
 def memory_sums_mib(rows: Sequence[GpuRow]) -> tuple[int, int] | None:

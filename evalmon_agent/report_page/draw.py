@@ -97,7 +97,7 @@ def read_samples(files: OwnedFiles, ev: EvalSummary) -> list[tuple[float, GpuRow
         return []
     nodes = read_gpu_rows(files, ev.output_dir, AttemptSpan(started_at, ended_at, slack_s=_SLACK_S))
     rows = [row for rows_of_node in nodes for row in rows_of_node]
-    times = [row.local_time.timestamp() if row.timestamp_unix_s is None else row.timestamp_unix_s for row in rows]
+    times = [row.at for row in rows]
     # nvidia-smi's own rows have no zone: where they seem to lie elsewhere, their first is the start.
     begin = started_at if times and abs(min(times) - started_at) < _SLACK_S else min(times, default=0.0)
     return sorted(((max(at - begin, 0.0), row) for at, row in zip(times, rows, strict=True)), key=lambda pair: pair[0])
