@@ -189,9 +189,9 @@ def log_places(ev: Eval, script: str, job_id: JobId) -> list[str]:
     return [*roots, *(os.path.join(folder or "", place) for place in directories(script, _variables(job_id, folder)))]
 
 
-def text_of(path: str | None, *, files: OwnedFiles, limit_bytes: int = 64 * 1024) -> str:
+def text_of(path: str | None, *, files: OwnedFiles) -> str:
     """The end of a file of the owner as text, empty if there is none."""
-    tail = None if path is None else files.read_tail(path, limit_bytes=limit_bytes)
+    tail = None if path is None else files.read_tail(path)
     return "" if tail is None else tail.decode(errors="replace")
 
 

@@ -28,6 +28,7 @@ from evalmon_agent.evidence.diagnosis.wordings import RULES, Rule
 from evalmon_agent.evidence.result import CANCELLED, ERROR, STARTED, SUCCESS, UNREADABLE, EvalResult, whole_s
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.secrets import masked
+from evalmon_agent.words.sizes import number
 from evalmon_agent.words.states import TERMINAL, State
 
 _EVIDENCE_CHARS = 300
@@ -259,7 +260,7 @@ def _by_end(end: AttemptEnd) -> Diagnosis | None:
         is_missing = end.state is State.COMPLETED and end.expects_log and not end.exit_code
         return _diagnosis("no-eval-log", "a program began an eval and left no log") if is_missing else None
     result = end.result
-    samples = f"{_number(result.samples_completed)} of {_number(result.samples_total)} samples"
+    samples = f"{number(result.samples_completed)} of {number(result.samples_total)} samples"
     if result.status in _BY_RESULT:
         return _diagnosis(_BY_RESULT[result.status], result.error or f"its log says {result.status}, {samples}")
     if not result.succeeded:
@@ -291,7 +292,3 @@ def _ended(end: AttemptEnd) -> str:
     if end.signal:
         return f"ended by signal {end.signal}"
     return "how it ended is not known" if end.exit_code is None else f"exit status {end.exit_code}"
-
-
-def _number(value: int | None) -> str:
-    return "unknown" if value is None else str(value)
