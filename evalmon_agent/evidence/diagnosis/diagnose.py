@@ -134,7 +134,7 @@ def ends_in_error(output: str) -> bool:
     raised = [error for error in exceptions(lines) if error.last is not None and error.first is not None]
     if not raised or _IS_HARMLESS.match(lines[max(raised[-1].first or 0, 1) - 1].text):
         return False
-    of_tracebacks = {number for error in raised for number in range(error.first or 0, (error.last or 0) + 1)}
+    of_tracebacks = {at for error in raised for at in range(error.first or 0, (error.last or 0) + 1)}
     return LastWords(lines, of_tracebacks).include(raised[-1].last or 0, weak=True)
 
 
@@ -202,7 +202,7 @@ class _Match:
 def _printed(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis | None:
     """The cause that the output and the eval's own error show: that of the first rule that fits."""
     raised = exceptions(lines)
-    of_tracebacks = {number for error in raised for number in range(error.first or 0, (error.last or 0) + 1)}
+    of_tracebacks = {at for error in raised for at in range(error.first or 0, (error.last or 0) + 1)}
     suspects = _suspects(lines, of_tracebacks)
     last_words = LastWords(lines, of_tracebacks | suspects.keys())
     final = [error for error in raised if error.last is not None and last_words.include(error.last)]
@@ -211,7 +211,7 @@ def _printed(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis | None:
         final.append(alone)
     if end.result is not None and end.result.status == ERROR and end.result.error:
         final.insert(0, written(end.result.error))
-    of_lines = (m for number, m in suspects.items() if last_words.include(number, weak=m.cause in _WEAK))
+    of_lines = (match for at, match in suspects.items() if last_words.include(at, weak=match.cause in _WEAK))
     matches = [*_of_exceptions(final), *of_lines]
     best = min(matches, key=lambda match: match.rank, default=None)
     if best is not None:
@@ -231,12 +231,12 @@ def _of_exceptions(final: Sequence[Raised]) -> Iterator[_Match]:
 def _suspects(lines: Sequence[Line], of_tracebacks: set[int]) -> dict[int, _Match]:
     """The lines that a rule fits, by their number."""
     matches: dict[int, _Match] = {}
-    for number, line in enumerate(lines):
-        if line.is_quoted or number in of_tracebacks or not line.text:
+    for at, line in enumerate(lines):
+        if line.is_quoted or at in of_tracebacks or not line.text:
             continue
         for rank, (rule, pattern) in enumerate(_rules()):
             if rule.of == "line" and (match := pattern.match(line.text)):
-                matches[number] = _Match(rank, rule.cause, line.raw, match.groupdict())
+                matches[at] = _Match(rank, rule.cause, line.raw, match.groupdict())
                 break
     return matches
 
