@@ -209,7 +209,8 @@ def _variables(job_id: JobId, folder: str | None) -> Mapping[str, str]:
 def directories(script: str, environment: Mapping[str, str]) -> list[str]:
     """Where it changes to, as far as that is certain. `environment`: the job's variables."""
     code = _COMMENT.sub("", script)
-    variables = dict(_assigned(code))
+    assigned = ((match[1], _WORD.match(code, match.end())) for match in _ASSIGNMENT.finditer(code))
+    variables = {name: word[0] for name, word in assigned if word is not None}
     words: dict[str, None] = {}
     for match in _CHANGE_OF_DIRECTORY.finditer(code):
         word = _WORD.match(code, match.end())
@@ -217,13 +218,6 @@ def directories(script: str, environment: Mapping[str, str]) -> list[str]:
         if value:
             words[value] = None
     return list(words)[:_AT_MOST]
-
-
-def _assigned(code: str) -> Iterator[tuple[str, str]]:
-    for match in _ASSIGNMENT.finditer(code):
-        word = _WORD.match(code, match.end())
-        if word is not None:
-            yield match[1], word[0]
 
 
 def _expanded(word: str, variables: Mapping[str, str], environment: Mapping[str, str], *, depth: int) -> str | None:
@@ -234,20 +228,16 @@ def _expanded(word: str, variables: Mapping[str, str], environment: Mapping[str,
     for literal, escaped, braced, default, bare, _, plain in _PIECE.findall(word):
         name = braced or bare
         value: str | None = plain or literal or escaped
-        if name:
-            value = _value(name, variables, environment, depth=depth)
-            if value is None and default:
-                value = _expanded(default, variables, environment, depth=depth - 1)
+        if name in variables:
+            value = _expanded(variables[name], variables, environment, depth=depth - 1)
+        elif name:
+            value = environment.get(name)
+        if value is None and default:
+            value = _expanded(default, variables, environment, depth=depth - 1)
         if value is None or value == "$":
             return None
         parts.append(value)
     return "".join(parts)
-
-
-def _value(name: str, variables: Mapping[str, str], environment: Mapping[str, str], *, depth: int) -> str | None:
-    if name in variables:
-        return _expanded(variables[name], variables, environment, depth=depth - 1)
-    return environment.get(name)
 
 
 def own_logs(reader: LogReader, attempt: Attempt, *, output: str, places: Iterable[str]) -> Evidence:
