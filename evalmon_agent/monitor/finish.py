@@ -20,7 +20,7 @@ from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
+from evalmon_agent.figures import Figures, from_seff, from_self
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.monitor.poll import Observer, counts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evalmon_agent.experiment.state import recover
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.tracking.blocks import BlockKind, all_complete, blocks_in, compute_metrics, join, note, state_change
 from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import ExperimentState, Logged, Measurement, MonitorJob, Recovered
