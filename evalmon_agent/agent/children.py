@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import NoReturn
 
 from .arguments import Arguments
+from .command import Run
 from .job import Job
-from .report import Run
 from .shared_memory import SharedMemory
 from .signals import ChildProcess
 
@@ -203,7 +203,7 @@ class ReportProcess(ChildProcess):
             return
         status = _NO_ERRNO
         try:
-            from .report_file import write_report  # noqa: PLC0415 (imports json, and only here)
+            from .report import write_report  # noqa: PLC0415 (imports json, and only here)
 
             status = write_report(self._options, self._job, run, notes=self._notes, parent=parent, stderr=self._stderr)
         finally:

@@ -6,8 +6,8 @@ import json
 import threading
 from typing import Any
 
-from evalmon_agent.agent.report import without_surrogates
 from evalmon_agent.agent.shared_memory import SharedMemory
+from evalmon_agent.words.printable import without_surrogates
 
 from .csv_file import CsvFile
 
@@ -71,7 +71,7 @@ class SamplerStatus:
     def entry(self) -> dict[str, Any]:
         """The `sampler` entry of the job's report."""
         with self._lock:
-            texts = {name: without_surrogates(text[:_TEXT_CHARACTERS]) for name, text in self.texts.copy().items()}
+            texts = {name: text[:_TEXT_CHARACTERS] for name, text in self.texts.copy().items()}
             return {**self.counts, **texts, "troubles": self.troubles.copy()}
 
     def show(self, shared: SharedMemory) -> None:

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from evalmon_agent.agent.report import without_surrogates
 from evalmon_agent.files.proc import read, stat_fields
 from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
@@ -91,13 +90,11 @@ class Program:
             "started_at": round(self.started_at, 2),
             "ended_at": None if self.ended_at is None else round(self.ended_at, 2),
             "known_by": "open-file" if line is None else "command-line",
-            "verb": None if line is None else without_surrogates(line.verb),
-            "words": None if line is None or line.words is None else [without_surrogates(word) for word in line.words],
-            "options": None
-            if line is None
-            else {n: [without_surrogates(v) for v in vs] for n, vs in line.options.items()},
-            "environment": {name: without_surrogates(value) for name, value in self.environment.items()},
-            "cwd": None if self.directory is None else without_surrogates(self.directory),
+            "verb": None if line is None else line.verb,
+            "words": None if line is None else line.words,
+            "options": None if line is None else line.options,
+            "environment": self.environment,
+            "cwd": self.directory,
             "processes": self.count,
             "is_in_pid_namespace": self.is_in_pid_namespace,
             "wrote": self._wrote(),
@@ -210,8 +207,8 @@ def _where(written: Written, process: Process) -> str | None:
 def _log_entry(written: Written, path: str | None) -> dict[str, Any]:
     """`path` where it is known, else the log's name and, if that is known, its directory's digest."""
     return {
-        "path": None if path is None else without_surrogates(without_credentials(path)),
-        "name": without_surrogates(written.log.rpartition("/")[2]),
+        "path": None if path is None else without_credentials(path),
+        "name": written.log.rpartition("/")[2],
         "directory_sha256": written.directory_sha256,
         "known_by": [written.known_by],
     }
