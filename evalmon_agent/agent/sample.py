@@ -12,7 +12,7 @@ from evalmon_agent.errors import BUG, UsageError, status_of
 
 from . import arguments, signals
 from .sampling import sampler
-from .sampling.sampler_status import SamplerStatus
+from .sampling.csv_file import SamplerStatus
 
 
 def main(argv: list[str]) -> NoReturn:

@@ -15,7 +15,7 @@ from zlib import crc32
 
 import msgspec
 
-from evalmon_agent.agent.sampling.job_gpus import NO_GPU
+from evalmon_agent.agent.sampling.nvml import NO_GPU
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.files.trusted import read_at
 from evalmon_agent.tracking.records import JobReport, SelfReport, Witness

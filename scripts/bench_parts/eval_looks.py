@@ -17,7 +17,7 @@ _SETTLED_AFTER_S = 60.0
 # meanwhile.
 _CHILD = """
 import json, os, subprocess, sys, time
-from evalmon_agent.agent.shared_memory import SharedMemory
+from evalmon_agent.agent.children import SharedMemory
 from evalmon_agent.agent.witness.witness import Witness
 processes, settled_s, seconds, begins = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), sys.argv[4:]
 newest = lambda: int(open("/proc/loadavg").read().split()[-1])

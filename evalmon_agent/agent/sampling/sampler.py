@@ -17,12 +17,11 @@ from evalmon_agent.agent.signals import forbid_core_dumps
 from evalmon_agent.agent.witness.witness import Witness
 from evalmon_agent.words.csv_columns import GpuColumn, HostColumn
 
-from . import host_usage, job_gpus
-from .cgroup import CgroupUsage, job_directories
-from .csv_file import CsvFile
+from . import host_usage
+from .csv_file import CsvFile, SamplerStatus
 from .gpu_sampler import GpuSampler
-from .host_usage import TreeUsage, Usage
-from .sampler_status import SamplerStatus
+from .host_usage import CgroupUsage, TreeUsage, Usage, job_directories
+from .nvml import no_gpu_reason
 
 DEFAULT_INTERVAL_S = 30.0
 
@@ -112,7 +111,7 @@ class _Sampler:
         self._gpus: GpuSampler | None = None
         self._last_tick_s = 0.0
         status.texts["host_source"] = self._host.name
-        status.texts["no_gpu_file"] = job_gpus.no_gpu_reason(environ) or ""
+        status.texts["no_gpu_file"] = no_gpu_reason(environ) or ""
         if not status.texts["no_gpu_file"]:
             try:
                 self._gpus = GpuSampler(environ, gpu_file, status, show=show)

@@ -15,22 +15,23 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from evalmon_agent.agent.shared_memory import SharedMemory
+from evalmon_agent.agent.children import SharedMemory
 from evalmon_agent.files.proc import stat_fields
 from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from . import command_line
 from .command_line import CommandLine
-from .job_processes import JobProcesses, job_processes
 from .open_files import OpenFiles, Paths
 from .programs import (
     UNKNOWN_IMAGE,
+    JobProcesses,
     Process,
     Program,
     has_ended,
     image_in,
     is_fork,
     is_rank,
+    job_processes,
     program_in,
     ranks_of,
     variables_of,

@@ -5,9 +5,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalmon_agent.agent.children import SharedMemory
 from evalmon_agent.agent.report import sampler_notes
-from evalmon_agent.agent.sampling.sampler_status import COUNTS, SamplerStatus
-from evalmon_agent.agent.shared_memory import SharedMemory
+from evalmon_agent.agent.sampling.csv_file import COUNTS, SamplerStatus
 
 
 def test_a_published_status_is_read_back() -> None:

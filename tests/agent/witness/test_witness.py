@@ -14,7 +14,7 @@ from in_a_job import RUN, Experiment, call, environ
 from watched import INSPECT, Job, cgroup_of, ran, run_in_cgroup
 
 from as_root import needs_root
-from evalmon_agent.agent.shared_memory import SharedMemory
+from evalmon_agent.agent.children import SharedMemory
 from evalmon_agent.agent.witness.programs import Process, Program
 from evalmon_agent.agent.witness.witness import Witness
 from evalmon_agent.words.eval_processes import INSPECT as INSPECT_PROGRAM
