@@ -95,10 +95,14 @@ class SamplerProcess(ChildProcess):
             gc.freeze()  # memory shared with `run` stays shared
             _close_descriptors()
             from .sampling import sampler  # noqa: PLC0415 (only here)
+            from .witness.programs import job_processes  # noqa: PLC0415 (only here)
             from .witness.witness import Witness  # noqa: PLC0415 (only here)
 
             environ = dict(os.environ)
-            witness = Witness(environ, observed, wake_run=lambda: _wake(run)) if self._is_in_job else None
+            witness = None
+            if self._is_in_job:
+                processes = job_processes(environ["SLURM_JOB_ID"])
+                witness = Witness(processes, observed, wake_run=lambda: _wake(run))
             sampler.run(
                 directory,
                 interval_s=self._options.sample_interval_s or sampler.DEFAULT_INTERVAL_S,

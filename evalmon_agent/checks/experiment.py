@@ -15,8 +15,8 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import Choice, mount_at, recorded, stranded_holder, would_choose
 from evalmon_agent.experiment.exposure import exposure, readable_urls, refuse_world_writable
 from evalmon_agent.files.marker import marker_works
-from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
 from evalmon_agent.files.permissions import user_name
+from evalmon_agent.files.proc import Mount, is_of_one_machine, same_flock
 from evalmon_agent.files.replace import OLD_AFTER_S
 from evalmon_agent.notify.deliver import INSTALL, NOT_INSTALLED, what_to_do
 from evalmon_agent.notify.journal import Journal, targets_of

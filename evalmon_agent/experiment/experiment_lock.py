@@ -20,7 +20,7 @@ from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.files import marker
 from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held, publish
 from evalmon_agent.files.marker import Holder
-from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
+from evalmon_agent.files.proc import Mount, is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure

@@ -17,7 +17,7 @@ from filelock import lock_descriptor, unlock_descriptor
 
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files import marker
-from evalmon_agent.files.mounts import LockKind
+from evalmon_agent.files.proc import LockKind
 from evalmon_agent.files.replace import create, replace_atomically, temporary_name
 
 WAIT_S = 30.0

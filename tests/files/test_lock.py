@@ -18,7 +18,7 @@ from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files import marker
 from evalmon_agent.files.lock import held
 from evalmon_agent.files.marker import Holder, parse_holder, this_host, this_process
-from evalmon_agent.files.mounts import LockKind
+from evalmon_agent.files.proc import LockKind
 
 KINDS: list[LockKind] = ["flock", "soft"]
 both = pytest.mark.parametrize("kind", KINDS)

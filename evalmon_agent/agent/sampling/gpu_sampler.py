@@ -15,6 +15,26 @@ from .csv_file import CsvFile, SamplerStatus
 from .host_usage import local_time
 from .nvml import Device, FailedError, LostError, NoGpuError, NoValueError, Nvml, NvmlCallError, choose
 
+# One GPU at one moment. Means are over the time since the tick before. A missing key means not available; a text stands
+# for the reason why there is no number: "[N/A]", "[Insufficient Permissions]" and the like.
+Reading: TypeAlias = dict[GpuColumn, float | int | str]
+
+_MIB = 1024 * 1024
+_ACTIVITY = (GpuColumn.GRAPHICS_ACTIVITY_PCT, GpuColumn.SM_ACTIVITY_PCT, GpuColumn.TENSOR_ACTIVITY_PCT)
+
+# The member of pynvml's c_nvmlValue_t for each nvmlValueType_t.
+_MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
+
+# The driver's buffer of utilization samples holds 14 s (H200, driver 580), and reading it takes 2.4 ms.
+_SAMPLES_EVERY_S = 10.0
+
+# Samples come several times a second: where none is for so long, the buffer has lost some.
+_HOLE_US = 2_000_000
+# A mean is given only if this part of its window is covered.
+_COVERED = 0.9
+
+_METRICS = ("NVML_GPM_METRIC_GRAPHICS_UTIL", "NVML_GPM_METRIC_SM_UTIL", "NVML_GPM_METRIC_ANY_TENSOR_UTIL")
+
 # A lost GPU is looked for again so often.
 LOOK_AGAIN_AFTER_S = 300.0
 _LOOK_EVERY_S = 1.0
@@ -193,27 +213,6 @@ def row(device: Device, reading: Reading, *, at_unix_s: float) -> bytes:
     return GpuColumn.line(values)
 
 
-# One GPU at one moment. Means are over the time since the tick before. A missing key means not available; a text stands
-# for the reason why there is no number: "[N/A]", "[Insufficient Permissions]" and the like.
-Reading: TypeAlias = dict[GpuColumn, float | int | str]
-
-_MIB = 1024 * 1024
-_ACTIVITY = (GpuColumn.GRAPHICS_ACTIVITY_PCT, GpuColumn.SM_ACTIVITY_PCT, GpuColumn.TENSOR_ACTIVITY_PCT)
-
-# The member of pynvml's c_nvmlValue_t for each nvmlValueType_t.
-_MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
-
-# The driver's buffer of utilization samples holds 14 s (H200, driver 580), and reading it takes 2.4 ms.
-_SAMPLES_EVERY_S = 10.0
-
-# Samples come several times a second: where none is for so long, the buffer has lost some.
-_HOLE_US = 2_000_000
-# A mean is given only if this part of its window is covered.
-_COVERED = 0.9
-
-_METRICS = ("NVML_GPM_METRIC_GRAPHICS_UTIL", "NVML_GPM_METRIC_SM_UTIL", "NVML_GPM_METRIC_ANY_TENSOR_UTIL")
-
-
 class GpuReader:
     """A device of the job and its handle, kept as long as the device answers.
 
@@ -303,26 +302,16 @@ class GpuReader:
 
     def _memory(self) -> Any:
         """Memory used. Version 1 of the call counts the driver's reserve too; before R510 there is only that one."""
-        version_2 = self._nvml.module.nvmlMemory_v2
-        try:
-            return self._nvml.ask("nvmlDeviceGetMemoryInfo", self._handle, version_2)
-        except NoValueError:
-            return self._nvml.ask("nvmlDeviceGetMemoryInfo", self._handle)
+        function, version_2 = "nvmlDeviceGetMemoryInfo", self._nvml.module.nvmlMemory_v2
+        return self._nvml.ask_first_of((function, self._handle, version_2), (function, self._handle))
 
-    def _temperature(self) -> int:
-        sensor = self._nvml.module.NVML_TEMPERATURE_GPU
-        return int(self._ask_first_of("nvmlDeviceGetTemperature", "nvmlDeviceGetTemperatureV", arguments=(sensor,)))
+    def _temperature(self) -> Any:
+        words = (self._gpu, self._nvml.module.NVML_TEMPERATURE_GPU)
+        return self._nvml.ask_first_of(("nvmlDeviceGetTemperature", *words), ("nvmlDeviceGetTemperatureV", *words))
 
-    def _clock_reasons(self) -> int:
-        names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
-        return int(self._ask_first_of(*names))
-
-    def _ask_first_of(self, function: str, other: str, *, arguments: tuple[object, ...] = ()) -> Any:
-        """Drivers know the one or the other."""
-        try:
-            return self._ask_gpu(function, *arguments)
-        except NoValueError:
-            return self._ask_gpu(other, *arguments)
+    def _clock_reasons(self) -> Any:
+        reasons = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
+        return self._nvml.ask_first_of(*((name, self._gpu) for name in reasons))
 
     def _energy(self) -> tuple[float, float] | str:
         """Joules since the look before, and the mean power over that time."""

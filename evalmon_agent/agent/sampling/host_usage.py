@@ -8,8 +8,16 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from evalmon_agent.files.mounts import Mount, parse_mountinfo
-from evalmon_agent.files.proc import own_cgroups, parse_cgroups, read, stat_fields
+from evalmon_agent.files.proc import (
+    Mount,
+    below,
+    joined,
+    own_cgroups,
+    parse_cgroups,
+    parse_mountinfo,
+    read,
+    stat_fields,
+)
 from evalmon_agent.words.csv_columns import HostColumn
 
 _MIB = 1024 * 1024
@@ -181,13 +189,13 @@ def job_directories(job_id: str) -> dict[str, str]:
 def find_job(own: str, mountinfo: str, *, job_id: str) -> dict[str, str]:
     """The same, from the contents of /proc/self/cgroup and /proc/self/mountinfo."""
     directories: dict[str, str] = {}
-    mount_of = _cgroup_mounts(mountinfo)
+    mounts = _cgroup_mounts(mountinfo)
     for controller, path in parse_cgroups(own).items():
-        mount = mount_of.get(controller)
         job_path = _cut_at_job(path, job_id)
-        below = _below(job_path, mount.root) if mount is not None and job_path is not None else None
-        if mount is not None and below is not None:
-            directories[controller] = mount.point + below
+        if job_path is not None and controller in mounts:
+            path_below = below(job_path, mounts[controller].root)
+            if path_below is not None:
+                directories[controller] = joined(mounts[controller].point, path_below)
     return directories
 
 
@@ -206,14 +214,6 @@ def _cut_at_job(path: str, job_id: str) -> str | None:
     parts = path.split("/")
     name = f"job_{job_id}"
     return "/".join(parts[: parts.index(name) + 1]) if name in parts else None
-
-
-def _below(path: str, root: str) -> str | None:
-    if root == "/":
-        return path
-    if path == root or path.startswith(root + "/"):
-        return path[len(root) :]
-    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,13 @@ class Nvml:
             kind, cell = self._meanings.get(error.value, (FailedError, f"{error}"))
             raise kind(cell) from error
 
+    def ask_first_of(self, call: tuple[Any, ...], other: tuple[Any, ...]) -> Any:
+        """What the one or the other function returns: drivers differ in which they know. Raises as `ask` does."""
+        try:
+            return self.ask(*call)
+        except NoValueError:
+            return self.ask(*other)
+
     def devices(self) -> list[Device]:
         """The devices that NVML shows, by index.
 

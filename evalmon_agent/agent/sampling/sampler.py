@@ -204,13 +204,10 @@ def _end(environ: Mapping[str, str]) -> float | None:
 
 def open_host_source(environ: Mapping[str, str], *, root: int) -> CgroupUsage | TreeUsage:
     """The job's cgroup, or the process tree below `root` if there is no readable cgroup."""
-    job_id = environ.get("SLURM_JOB_ID", "")
-    if job_id.isascii() and job_id.isdigit():
-        try:
-            return CgroupUsage(job_directories(job_id))
-        except (OSError, ValueError):
-            pass
-    return TreeUsage(root)
+    try:
+        return CgroupUsage(job_directories(environ.get("SLURM_JOB_ID", "")))
+    except (OSError, ValueError):
+        return TreeUsage(root)
 
 
 def why_leave(headroom_bytes: int | None) -> str:

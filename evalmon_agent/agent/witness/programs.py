@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -238,17 +238,14 @@ class JobProcesses:
     pids: Callable[[], list[int]]
 
 
-def job_processes(environ: Mapping[str, str]) -> JobProcesses | None:
-    """The job's cgroup, else whoever has the job's id in its environment; None outside of a job."""
-    job_id = environ.get("SLURM_JOB_ID", "")
-    if not (job_id.isascii() and job_id.isdigit()):
-        return None
+def job_processes(job_id: str) -> JobProcesses:
+    """The job's cgroup, else whoever has the job's id in its environment."""
     try:
         directories = job_directories(job_id)
         for directory in (directories[name] for name in _HIERARCHIES if name in directories):
             if os.getpid() in pids_in(directory):
                 return JobProcesses("cgroup", 1.0, partial(pids_in, directory))
-    except OSError:
+    except (OSError, ValueError):
         pass
     return JobProcesses("environment", 10.0, _ByEnvironment(job_id).pids)
 
