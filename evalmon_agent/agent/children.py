@@ -108,7 +108,7 @@ class SamplerProcess(ChildProcess):
                 interval_s=self._options.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
                 environ=environ,
                 parent=run,
-                show=lambda sampler_status: sampler_status.show(status),
+                show=lambda sampled: status.put(sampled.to_json()),
                 script=self._options.command[0] if self._options.is_script else None,
                 witness=witness,
             )

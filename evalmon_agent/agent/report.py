@@ -61,15 +61,12 @@ def write_report(options: Arguments, job: Job | None, run: Run, *, notes: list[s
         0 (written, or there is no place to write to: `stderr` gets a line that says so), or the errno of the last
         failure.
     """
-    monitor = options.dir or os.environ.get("EVALMON_DIR") or None
-    why_not = ""
-    if job is None:
-        why_not = "not in a Slurm job"
-    elif monitor is None:
-        monitor = find_monitor_directory(os.environ)
-        why_not = "" if monitor else "EVALMON_DIR is not set and no evalmon.yaml found"
+    monitor = options.dir or os.environ.get("EVALMON_DIR")
+    if job is not None:
+        monitor = monitor or find_monitor_directory(os.environ)
     if job is None or monitor is None:
         if stderr >= 0:
+            why_not = "not in a Slurm job" if job is None else "EVALMON_DIR is not set and no evalmon.yaml found"
             os.write(stderr, f"evalmon run: {why_not}: nothing is reported\n".encode())
         return 0
     pause_s = _RETRY_START_S if run.ended_at is None else _RETRY_END_S

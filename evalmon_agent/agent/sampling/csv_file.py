@@ -22,10 +22,10 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from evalmon_agent.agent.children import SharedMemory
 from evalmon_agent.files.trusted import ForeignError, open_directory
 from evalmon_agent.words.printable import without_surrogates
 
@@ -238,7 +238,9 @@ class SamplerStatus:
     `texts`: not_sampled, gpu_source, no_gpu_file, host_source, ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, show: Callable[[SamplerStatus], object]) -> None:
+        """`show`: makes it known; called again and again."""
+        self._show = show
         self.counts = dict.fromkeys(COUNTS, 0)
         self.texts: dict[str, str] = {}
         self.troubles: list[str] = []
@@ -278,6 +280,10 @@ class SamplerStatus:
             texts = {name: text[:_TEXT_CHARACTERS] for name, text in self.texts.copy().items()}
             return {**self.counts, **texts, "troubles": self.troubles.copy()}
 
-    def show(self, shared: SharedMemory) -> None:
-        """Put the present entry, as JSON, where `run` finds it even if the sampler is killed."""
-        shared.put(json.dumps(self.entry()).encode())
+    def to_json(self) -> bytes:
+        """The entry as JSON."""
+        return json.dumps(self.entry()).encode()
+
+    def show(self) -> None:
+        """Make the present state known."""
+        self._show(self)

@@ -50,14 +50,10 @@ class GpuSampler:
         RuntimeError: no thread can be created.
     """
 
-    def __init__(
-        self, environ: Mapping[str, str], file: CsvFile, status: SamplerStatus, *, show: Callable[[], None]
-    ) -> None:
-        """`show`: publishes the present state of `status`."""
+    def __init__(self, environ: Mapping[str, str], file: CsvFile, status: SamplerStatus) -> None:
         self._environ = environ
         self._file = file
         self._status = status
-        self._show = show
         self._gpus: Gpus | None = None
         self._go, self._is_idle, self._is_over = threading.Event(), threading.Event(), False
         self._is_idle.set()
@@ -85,11 +81,11 @@ class GpuSampler:
                 if is_asked:
                     self._go.clear()
                     self._sample()
-                    self._show()
+                    self._status.show()
                 elif self._gpus is not None:
                     self._gpus.look()
             except NoGpuError:
-                self._show()  # the status says why
+                self._status.show()  # the status says why
             except Exception as error:  # noqa: BLE001 (a tick's catch-all)
                 self._status.caught(error)
             finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -265,16 +265,15 @@ class CgroupUsage:
             OSError: the cgroup is gone.
         """
         memory_bytes, cache_bytes = self._memory_and_cache(self._job)
-        limit = smallest(limit_bytes(_text_if_there(level, self._files.limit)) for level in self._levels)
-        pids = pids_in(self._job)
+        pids, cores = pids_in(self._job), float(len(os.sched_getaffinity(0)))
         read_bytes, written_bytes = io_of(pids)
         return Usage(
             cpu_s=cpu_used_s(self._directories),
-            cpu_limit_cores=smallest([float(len(os.sched_getaffinity(0))), _quota_of(self._directories)]),
+            cpu_limit_cores=min(cores, _quota_of(self._directories) or cores),
             memory_bytes=memory_bytes,
             file_cache_bytes=cache_bytes,
             memory_peak_bytes=number(_text_if_there(self._job, self._files.peak)),
-            memory_limit_bytes=None if limit is None else int(limit),
+            memory_limit_bytes=min((limit for _, limit in self._limits()), default=None),
             processes=len(pids),
             read_bytes=read_bytes,
             written_bytes=written_bytes,
@@ -286,12 +285,14 @@ class CgroupUsage:
         Raises:
             OSError: the cgroup is gone.
         """
-        rooms = []
+        return min((limit - self._memory_and_cache(level)[0] for level, limit in self._limits()), default=None)
+
+    def _limits(self) -> Iterator[tuple[str, int]]:
+        """The directories that have a limit, and theirs."""
         for level in self._levels:
             limit = limit_bytes(_text_if_there(level, self._files.limit))
             if limit is not None:
-                rooms.append(limit - self._memory_and_cache(level)[0])
-        return min(rooms, default=None)
+                yield level, limit
 
     def _memory_and_cache(self, directory: str) -> tuple[int, int]:
         """Bytes in use without file cache, and those of the file cache."""
@@ -382,11 +383,6 @@ def quota_cores(text: str) -> float | None:
     words = text.split()
     quota, period = (number(word) for word in words[:2]) if len(words) >= 2 else (None, None)
     return quota / period if quota and period else None
-
-
-def smallest(values: Iterable[float | None]) -> float | None:
-    """The smallest known value."""
-    return min((value for value in values if value is not None), default=None)
 
 
 def pids_in(directory: str) -> list[int]:

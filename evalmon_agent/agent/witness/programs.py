@@ -11,7 +11,7 @@ from typing import Any
 
 from evalmon_agent.agent.sampling.host_usage import UNIFIED, job_directories, pids_in
 from evalmon_agent.files.proc import parent_of, read, stat_fields
-from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
+from evalmon_agent.words.eval_processes import WatchedProgram
 
 from .command_line import CommandLine, without_credentials
 from .open_files import LINE, NAME, OpenFiles, Paths, Written
@@ -53,6 +53,7 @@ class Process:
     pidfd: int = -1
     program: Program | None = None
     ranks: tuple[str, ...] = ()
+    """What tells the processes of a parallel program apart."""
 
     def know(self, fields: list[bytes]) -> None:
         """Take over from /proc/PID/stat what never changes.
@@ -139,11 +140,6 @@ def variables_of(pid: int, names: tuple[str, ...]) -> dict[str, str]:
         if equals and text in names:
             variables.setdefault(text, without_credentials(os.fsdecode(value)))
     return variables
-
-
-def ranks_of(variables: dict[str, str]) -> tuple[str, ...]:
-    """What tells the processes of a parallel program apart."""
-    return tuple(variables.get(name, "") for name in RANKS)
 
 
 def is_rank(process: Process, line: CommandLine, program: Program) -> bool:

@@ -32,7 +32,6 @@ from .programs import (
     is_fork,
     is_rank,
     program_in,
-    ranks_of,
     variables_of,
 )
 
@@ -301,7 +300,7 @@ class Witness:
             variables = variables_of(process.pid, (*RANKS, *(table.environment if table is not None else ())))
         except OSError:
             return {}
-        process.ranks = ranks_of(variables)
+        process.ranks = tuple(variables.get(name, "") for name in RANKS)
         return variables
 
     def _program_of(self, process: Process, line: CommandLine | None) -> Program | None:
