@@ -36,6 +36,22 @@ _OLD_FILES_AT_MOST = 99
 # How much older than this process a later file may look, since the file server has its own clock.
 _CLOCKS_DIFFER_BY_S = 2.0
 
+_TEXT_CHARACTERS = 300
+_TROUBLES_AT_MOST = 8
+
+COUNTS = (
+    "gpus",
+    "interval_ms",
+    "ticks",
+    "missed_ticks",
+    "gpu_rows",
+    "host_rows",
+    "gpu_gaps",
+    "host_gaps",
+    "dropped_rows",
+    "caught",
+)
+
 
 class _RefusedError(Exception):
     """The file at the path must not be written; the message says why."""
@@ -213,23 +229,6 @@ class CsvFile:
 
 def _said(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-
-
-_TEXT_CHARACTERS = 300
-_TROUBLES_AT_MOST = 8
-
-COUNTS = (
-    "gpus",
-    "interval_ms",
-    "ticks",
-    "missed_ticks",
-    "gpu_rows",
-    "host_rows",
-    "gpu_gaps",
-    "host_gaps",
-    "dropped_rows",
-    "caught",
-)
 
 
 class SamplerStatus:

@@ -29,6 +29,12 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _TIMES = slice(11, 15)
 _RESIDENT = 21
 
+# The name for a v2 hierarchy here; its line in /proc/PID/cgroup has none.
+UNIFIED = ""
+
+# A higher value means no limit (v1 prints nearly 2**63).
+_NO_LIMIT_BYTES = 1 << 60
+
 
 @dataclass(slots=True)
 class Usage:
@@ -167,13 +173,6 @@ def local_time(at_unix_s: float) -> str:
 
 def _mib(value_bytes: int | None) -> int | None:
     return None if value_bytes is None else value_bytes // _MIB
-
-
-# The name for a v2 hierarchy here; its line in /proc/PID/cgroup has none.
-UNIFIED = ""
-
-# A higher value means no limit (v1 prints nearly 2**63).
-_NO_LIMIT_BYTES = 1 << 60
 
 
 def job_directories(job_id: str) -> dict[str, str]:

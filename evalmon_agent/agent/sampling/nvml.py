@@ -16,6 +16,12 @@ from evalmon_agent.words.csv_columns import NO_VALUE
 
 _MIG_ENABLED = 1
 
+NO_GPU = "no GPU is the job's"
+"""How the reason begins if Slurm gave the job none."""
+
+_NONE_ON_PURPOSE = frozenset({"", "-1", "NoDevFiles"})
+_GPU_VARIABLES = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE")
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -152,13 +158,6 @@ class Nvml:
             return self.ask(function, *arguments)
         except NvmlCallError:
             return None
-
-
-NO_GPU = "no GPU is the job's"
-"""How the reason begins if Slurm gave the job none."""
-
-_NONE_ON_PURPOSE = frozenset({"", "-1", "NoDevFiles"})
-_GPU_VARIABLES = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE")
 
 
 def no_gpu_reason(environ: Mapping[str, str]) -> str | None:

@@ -73,7 +73,7 @@ def main(argv: list[str]) -> NoReturn:
 def _sample(directory: str, interval_s: float) -> None:
     hold_back()
     show = _Messages().show
-    run(directory, interval_s=interval_s, environ=dict(os.environ), parent=os.getppid(), show=show)
+    Sampler(directory, interval_s=interval_s, environ=dict(os.environ), parent=os.getppid(), show=show).run()
 
 
 class _Messages:
@@ -99,92 +99,90 @@ class _Messages:
             os.close(stderr)
 
 
-def run(
-    directory: str,
-    *,
-    interval_s: float,
-    environ: Mapping[str, str],
-    parent: int,
-    show: Callable[[SamplerStatus], object],
-    script: str | None = None,
-    witness: Witness | None = None,
-) -> SamplerStatus:
-    """Sample into `directory` until there is a reason to end. The caller leaves the process at once, by os._exit.
-
-    Args:
-        directory: absolute; made where it is missing.
-        interval_s: from tick to tick.
-        environ: as it was at the start.
-        parent: the parent process, with which the sampler ends, and whose tree is the job's where there is no cgroup.
-        show: makes the status known; called again and again.
-        script: the batch script that runs in this job, if there is one.
-        witness: looks for evals meanwhile.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # before there is a second thread
-    forbid_core_dumps()
-    os.chdir("/")
-    with suppress(OSError):  # the highest nice value allowed
-        os.nice(_NICE)
-    status = SamplerStatus(show)
-    status.counts["interval_ms"] = round(interval_s * 1000)
-    suffix = host_suffix(environ, hostname=os.uname().nodename)
-    held_s = _HELD_INTERVALS * interval_s if script and samples_itself(script) else 0.0
-    gpu_file = CsvFile(f"{directory}/gpu_metrics{suffix}.csv", GpuColumn.first_line(), held_s=held_s)
-    host_file = CsvFile(f"{directory}/host_metrics{suffix}.csv", HostColumn.first_line())
-    try:
-        _Sampler(environ, gpu_file, host_file, status, parent=parent, witness=witness).run(interval_s)
-    except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
-        status.texts["ended"] = f"{type(error).__name__}: {error}"
-        status.show()
-    return status
-
-
-class _Sampler:
-    """One sampler on one node."""
+class Sampler:
+    """Samples on one node until there is a reason to end."""
 
     def __init__(
         self,
-        environ: Mapping[str, str],
-        gpu_file: CsvFile,
-        host_file: CsvFile,
-        status: SamplerStatus,
+        directory: str,
         *,
+        interval_s: float,
+        environ: Mapping[str, str],
         parent: int,
-        witness: Witness | None,
+        show: Callable[[SamplerStatus], object],
+        script: str | None = None,
+        witness: Witness | None = None,
     ) -> None:
-        self._status = status
+        """Prepares this process, which is the sampler's alone.
+
+        Args:
+            directory: absolute; made where it is missing.
+            interval_s: from tick to tick.
+            environ: as it was at the start.
+            parent: the parent process, with which the sampler ends, and whose tree is the job's where there is no
+                cgroup.
+            show: makes the status known; called again and again.
+            script: the batch script that runs in this job, if there is one.
+            witness: looks for evals meanwhile.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # before there is a second thread
+        forbid_core_dumps()
+        os.chdir("/")
+        with suppress(OSError):  # the highest nice value allowed
+            os.nice(_NICE)
+        self._interval_s = interval_s
+        self._environ = environ
         self._parent = parent
         self._witness = witness
         self._end_unix_s = _end(environ)
-        self._host_file = host_file
-        self._host = open_host_source(environ, root=parent)
+        suffix = host_suffix(environ, hostname=os.uname().nodename)
+        held_s = _HELD_INTERVALS * interval_s if script and samples_itself(script) else 0.0
+        self._gpu_file = CsvFile(f"{directory}/gpu_metrics{suffix}.csv", GpuColumn.first_line(), held_s=held_s)
+        self._host_file = CsvFile(f"{directory}/host_metrics{suffix}.csv", HostColumn.first_line())
         self._before: tuple[float, Usage] | None = None
         self._gpus: GpuSampler | None = None
         self._last_tick_s = 0.0
-        status.texts["host_source"] = self._host.name
-        status.texts["no_gpu_file"] = no_gpu_reason(environ) or ""
-        if not status.texts["no_gpu_file"]:
-            try:
-                self._gpus = GpuSampler(environ, gpu_file, status)
-            except RuntimeError as error:
-                status.texts["no_gpu_file"] = f"cannot sample the GPUs: {error}"
+        self._status = SamplerStatus(show)
+        self._status.counts["interval_ms"] = round(interval_s * 1000)
 
-    def run(self, interval_s: float) -> None:
-        """Sample until there is a reason to end, which is put into the status."""
+    def run(self) -> SamplerStatus:
+        """Sample until the end. The caller leaves the process at once, by os._exit."""
+        try:
+            self._start()
+            self._end(self._sample())
+        except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
+            self._status.texts["ended"] = f"{type(error).__name__}: {error}"
+            self._status.show()
+        return self._status
+
+    def _start(self) -> None:
+        """Find out what there is to sample, and start the threads."""
+        texts = self._status.texts
+        self._host = open_host_source(self._environ, root=self._parent)
+        texts["host_source"] = self._host.name
+        texts["no_gpu_file"] = no_gpu_reason(self._environ) or ""
+        if not texts["no_gpu_file"]:
+            try:
+                self._gpus = GpuSampler(self._environ, self._gpu_file, self._status)
+            except RuntimeError as error:
+                texts["no_gpu_file"] = f"cannot sample the GPUs: {error}"
         if self._witness is not None:
             try:
                 self._witness.start()
             except RuntimeError as error:
                 self._status.trouble(f"cannot look for evals: {error}")
+
+    def _sample(self) -> str:
+        """Sample until there is a reason to end, which is returned."""
         started_s, number = time.monotonic(), 0
         why = self._wait(started_s)
         while not why:
             self._tick()
-            passed = int((time.monotonic() - started_s) / interval_s)
+            passed = int((time.monotonic() - started_s) / self._interval_s)
             self._status.count("missed_ticks", max(passed - number, 0))
             number = max(number, passed) + 1
-            why = self._wait(started_s + number * interval_s)
-        self._end(why)
+            why = self._wait(started_s + number * self._interval_s)
+        return why
 
     def _tick(self) -> None:
         """Sample host and GPUs once; the GPUs' rows follow when the driver has answered."""

@@ -1,4 +1,4 @@
-"""Records the eval programs that were seen, each with all its processes, as the job's report has them."""
+"""Lists the processes of the job, and records the eval programs among them, as the job's report has them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _STATE, _PARENT, _START = 0, 1, 19
 _IMAGE = (25, 45)
 UNKNOWN_IMAGE = (0, 0)
+
+# proctrack/cgroup tracks by the freezer of v1; on v2 there is but one hierarchy.
+_HIERARCHIES = ("freezer", UNIFIED, "memory", "cpuacct", "devices")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,6 +67,21 @@ class Process:
         if not self.start_ticks:
             self.parent, self.start_ticks = int(fields[_PARENT]), int(fields[_START])
             self.started_at = _time_of(self.start_ticks)
+
+    def is_fork_of(self, other: Process) -> bool:
+        """Whether both run what was started once. Another user's addresses are 0."""
+        return all(self.image) and self.image == other.image
+
+    def where(self, written: Written) -> str | None:
+        """The path at which the sampler finds a log of this process's; None where that is not certain."""
+        path = written.log
+        if written.directory_sha256 is not None or self.paths is None:
+            return None
+        if "://" not in path and not path.startswith("/"):
+            if self.cwd is None:
+                return None
+            path = os.path.normpath(f"{self.cwd}/{path}")
+        return self.paths.outside(path)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -113,6 +131,15 @@ class Program:
             by_name.setdefault(entry["name"], []).append(entry)
         return [entry for entries in by_name.values() for entry in _merged(entries)]
 
+    def has_rank(self, process: Process, line: CommandLine) -> bool:
+        """Whether it is one of the processes of this program, which is a parallel one."""
+        is_same = (
+            self.table.has_ranks
+            and self.command_line == line
+            and (process.parent, process.cwd) == (self.first.parent, self.first.cwd)
+        )
+        return is_same and all(process.ranks != other.ranks for other in self.processes)
+
     def add_logs_of(self, process: Process) -> bool:
         """Add what its open files name; whether there was anything new."""
         files = process.files
@@ -123,7 +150,7 @@ class Program:
         self.is_in_pid_namespace |= files.is_in_pid_namespace
         for written in files.written:
             if self.written.get(written) is None:
-                self.written[written] = _where(written, process)
+                self.written[written] = process.where(written)
         return before != (self.written, self.is_cut, self.is_in_pid_namespace)
 
 
@@ -140,22 +167,6 @@ def variables_of(pid: int, names: tuple[str, ...]) -> dict[str, str]:
         if equals and text in names:
             variables.setdefault(text, without_credentials(os.fsdecode(value)))
     return variables
-
-
-def is_rank(process: Process, line: CommandLine, program: Program) -> bool:
-    """Whether it is one of the processes of a parallel program."""
-    first = program.first
-    is_same = (
-        program.table.has_ranks
-        and program.command_line == line
-        and (process.parent, process.cwd) == (first.parent, first.cwd)
-    )
-    return is_same and all(process.ranks != other.ranks for other in program.processes)
-
-
-def is_fork(process: Process, other: Process) -> bool:
-    """Whether both run what was started once. Another user's addresses are 0."""
-    return all(process.image) and process.image == other.image
 
 
 def program_in(pid: int, image: tuple[int, ...]) -> tuple[str, tuple[int, ...], list[str]]:
@@ -192,17 +203,6 @@ def _time_of(start_ticks: int) -> float:
     return time.time() - since_boot_s + start_ticks / _TICKS_PER_S
 
 
-def _where(written: Written, process: Process) -> str | None:
-    if written.directory_sha256 is not None or process.paths is None:
-        return None
-    path = written.log
-    if "://" not in path and not path.startswith("/"):
-        if process.cwd is None:
-            return None
-        path = os.path.normpath(f"{process.cwd}/{path}")
-    return process.paths.outside(path)
-
-
 def _log_entry(written: Written, path: str | None) -> dict[str, Any]:
     """`path` where it is known, else the log's name and, if that is known, its directory's digest."""
     return {
@@ -219,10 +219,6 @@ def _merged(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return entries
     by_line, by_name = sorted(entries, key=lambda entry: entry["known_by"] == [NAME])
     return [by_line | {"directory_sha256": by_name["directory_sha256"], "known_by": [LINE, NAME]}]
-
-
-# proctrack/cgroup tracks by the freezer of v1; on v2 there is but one hierarchy.
-_HIERARCHIES = ("freezer", UNIFIED, "memory", "cpuacct", "devices")
 
 
 @dataclass(frozen=True, slots=True)

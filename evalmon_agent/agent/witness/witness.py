@@ -22,18 +22,7 @@ from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 from . import command_line
 from .command_line import CommandLine
 from .open_files import OpenFiles, Paths
-from .programs import (
-    UNKNOWN_IMAGE,
-    JobProcesses,
-    Process,
-    Program,
-    has_ended,
-    image_in,
-    is_fork,
-    is_rank,
-    program_in,
-    variables_of,
-)
+from .programs import UNKNOWN_IMAGE, JobProcesses, Process, Program, has_ended, image_in, program_in, variables_of
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh", "csh", "tcsh", "fish"})
 _PROGRAMS_AT_MOST = 200
@@ -308,9 +297,9 @@ class Witness:
         for program in self._programs:
             for other in program.processes:
                 is_child = other.pid == process.parent and line is not None and line.program is program.table
-                if is_fork(process, other) or is_child:
+                if process.is_fork_of(other) or is_child:
                     return program
-            if line is not None and is_rank(process, line, program):
+            if line is not None and program.has_rank(process, line):
                 return program
         return None
 
