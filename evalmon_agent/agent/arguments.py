@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import NoReturn
 
 from evalmon_agent.errors import UsageError
@@ -117,7 +118,9 @@ class _Parser(argparse.ArgumentParser):
     """Raises UsageError where argparse would print and exit."""
 
     def __init__(self, command: str, *options: str) -> None:
-        super().__init__(f"evalmon {command}", add_help=False, allow_abbrev=False)
+        # With a width argparse need not import shutil, and the compressors with it, to find out the terminal's.
+        formatter = partial(argparse.HelpFormatter, width=80)
+        super().__init__(f"evalmon {command}", add_help=False, allow_abbrev=False, formatter_class=formatter)
         self.add_argument("-h", "--help", dest="wants_help", action="store_true")
         for option in options:
             self.add_argument(option)
