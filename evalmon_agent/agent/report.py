@@ -364,7 +364,7 @@ class JobsDirectory:
 def _from_json(data: bytes) -> Any:
     """The value; None if it is none, or not UTF-8, or has a number that JSON does not have."""
     try:
-        value = json.loads(data.decode())
+        value = without_surrogates(json.loads(data.decode()))
         json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
         return None
