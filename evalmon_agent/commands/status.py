@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -90,6 +91,7 @@ def command(
         if not sys.stdout.isatty():
             print_text(show(summary, None))
     else:
+        gc.set_threshold(250_000)  # all that is read is shown: among 9,000 evals, looking for garbage takes long
         summary = status(session)
         if as_json:
             print_json(summary)

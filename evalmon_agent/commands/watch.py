@@ -40,7 +40,6 @@ from evalmon_agent.submission.adoption import (
 from evalmon_agent.submitting.prepare import check, resolve
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_monitor_jobs
 from evalmon_agent.tracking.apply import JobIndex, is_tracked
-from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
 from evalmon_agent.words.job_id import JobId, component_of, whole_job
@@ -186,12 +185,10 @@ def _why_not(known: KnownJobs, request: WatchRequest) -> str:
 
 def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState, list[Entry]]:
     """The state and the entries by the experiment's files, read anew; writes nothing."""
-    state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
-    tracker = Tracker(state)
-    facts, entries = read_local(experiment, tracker)
-    tracker.apply(facts)
-    tracker.events(lost_after_s=settings.lost_after)
-    return state, entries
+    held = state_file.read(experiment) or state_file.unsaved(experiment)
+    facts, entries = read_local(experiment, held)
+    held.take_in(facts, lost_after_s=settings.lost_after)
+    return held.state, entries
 
 
 def _new(
