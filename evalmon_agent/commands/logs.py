@@ -11,7 +11,6 @@ import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, names_argument
 from evalmon_agent.cli.output import interruptible
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.collect.attempt_files import Outputs, outputs_of, script_of
 from evalmon_agent.commands.status import present_state
 from evalmon_agent.errors import UsageError
@@ -42,7 +41,7 @@ def command(experiment: Experiment, name: str, follow: bool, lines: int, error: 
 
     The errors follow, if they are in a file of their own. The paths are on stderr.
     """
-    session = session_for(experiment, for_reading=True)
+    session = Session.of_command(experiment, for_reading=True)
     state = present_state(session)
     name = _single_eval(name, state, experiment)
     logs = _Logs(session, name)

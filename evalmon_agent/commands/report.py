@@ -10,7 +10,6 @@ import click
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import interruptible, print_json, print_text, terminal_size
 from evalmon_agent.cli.report_view import report_text
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import exit_status, look, note_if_read_only, status
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
@@ -36,7 +35,7 @@ from evalmon_agent.words.printable import printable
 @json_option
 def command(experiment: Experiment, form: str, as_json: bool) -> None:
     """Write the summary of what is known, and print it."""
-    summary = report(session_for(experiment, for_reading=True))
+    summary = report(Session.of_command(experiment, for_reading=True))
     if as_json or form == "json":
         print_json(summary)
     elif form == "csv":

@@ -13,7 +13,6 @@ import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import interruptible, print_json, print_text, terminal_size
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.status_view import SORTS, Choice, samples_of_running, status_text
 from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
@@ -75,7 +74,7 @@ def command(
     """Show whether the evals succeeded, what needs attention, and a table of all."""
     if watch and (as_json or show_all):
         raise click.UsageError(f"--watch shows a table in a terminal; leave out {'--json' if as_json else '--all'}.")
-    session = session_for(experiment, for_reading=True)
+    session = Session.of_command(experiment, for_reading=True)
 
     def show(summary: Summary, size: os.terminal_size | None) -> str:
         names = (

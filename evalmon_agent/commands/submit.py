@@ -12,7 +12,6 @@ from msgspec.structs import replace as changed
 
 from evalmon_agent.cli.options import experiment_and_scripts, json_option, mode_option
 from evalmon_agent.cli.output import interruptible
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_exposure, print_submitted
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.exposure import refuse_world_writable
@@ -38,7 +37,7 @@ _LISTED = 5
 def command(words: Sequence[str], mode: Mode | None, dry_run: bool, as_json: bool) -> None:
     """Submit evals, and the jobs that watch and summarise them."""
     experiment, scripts = experiment_and_scripts(words)
-    session = session_for(experiment)
+    session = Session.of_command(experiment)
     is_first = not experiment.is_monitored()
     with interruptible("nothing was submitted"):
         report = submit(session, named=scripts, mode=mode or session.settings.mode, dry_run=dry_run)

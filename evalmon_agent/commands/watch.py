@@ -13,7 +13,6 @@ import click
 
 from evalmon_agent.cli.options import experiment_argument, json_option, mode_option
 from evalmon_agent.cli.output import interruptible, print_json
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import (
     print_exposure,
     print_monitor_jobs,
@@ -65,7 +64,7 @@ def command(
     if not jobs and match is None:
         raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
     requests = parse_requests(jobs)
-    session = session_for(experiment)
+    session = Session.of_command(experiment)
     is_first = not experiment.is_monitored()
     with interruptible("nothing was adopted"):
         report = watch(session, requests=requests, match=match, mode=mode or session.settings.mode, dry_run=dry_run)
