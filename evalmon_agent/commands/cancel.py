@@ -47,10 +47,9 @@ def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
 
     Evals that wait to be submitted are then not submitted.
     """
+    session = Session.of_command(experiment, for_reading=True)
     with interruptible("nothing was cancelled"):
-        ended = cancel(
-            Session.of_command(experiment, for_reading=True), names, confirm=(lambda _: True) if yes else _ask
-        )
+        ended = cancel(session, names, confirm=(lambda _: True) if yes else _ask)
     if ended is None:
         click.echo("nothing was cancelled")
     elif not ended:

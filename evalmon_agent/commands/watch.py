@@ -87,12 +87,12 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
             click.echo(f"skipped {printable(ev['name'])}  job {ev['job_id']}: {ev['why']}")
         if report.unmonitored:
             click.echo("note: these jobs do not run evalmon; only Slurm's records and output files can be used")
-        print_monitor_jobs(report.completion, report.sidecar)
+        print_monitor_jobs(report)
         if report.watched and not dry_run:
-            print_places(experiment, report.completion)
+            print_places(experiment, report)
     for job in report.refused:
         click.echo(f"evalmon: {printable(job['job_id'])}: {printable(job['error'])}", err=True)
-    print_refused_monitor_jobs(report.completion, report.sidecar)
+    print_refused_monitor_jobs(report)
 
 
 @dataclass(slots=True)
