@@ -11,7 +11,6 @@ import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import (
-    Cell,
     in_bold,
     interruptible,
     print_json,
@@ -125,12 +124,12 @@ def _scores(summary: Summary, width: int) -> Iterator[str]:
     if not scores.rows:
         return
     epochs = ["Score" if epoch is None else f"Epoch {epoch}" for epoch in scores.epochs]
-    rows: list[list[Cell]] = []
+    rows: list[list[str]] = []
     for (task, metric), members in groupby(scores.rows, key=lambda row: (row.task, row.metric)):
-        rows.append([(printable(f"{task}, {metric}"), None), *[("", None)] * len(epochs)])
+        rows.append([printable(f"{task}, {metric}"), *[""] * len(epochs)])
         for row in members:
             cells = [str(row.cells.get(epoch, "")) for epoch in scores.epochs]
-            rows.append([(printable(f"  {row.run or 'no run'}"), None), *[(text, None) for text in cells]])
+            rows.append([printable(f"  {row.run or 'no run'}"), *cells])
     table = list(table_lines(["Task and run", *epochs], rows, width=width, optional=epochs[:-1]))
     yield from table
     if missing := sum(epoch not in table[0] for epoch in epochs):

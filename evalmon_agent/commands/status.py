@@ -118,7 +118,14 @@ def present_state(session: Session) -> ExperimentState:
     experiment.require_monitored()
     if not experiment.may_be_written:
         return _read(experiment)
-    return _look_or_read(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
+    experiment.check_owner()
+    try:
+        return look(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
+    except (LockUnavailableError, OSError):
+        state = state_file.load(experiment)
+        if state is None:
+            raise
+        return state
 
 
 def note_if_read_only(experiment: Experiment) -> None:
@@ -198,17 +205,6 @@ def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentSta
         return state
     place = on_command(observer.session.environ, submits=False)
     return log_progress(observer, Submitter(observer.session, place).run())
-
-
-def _look_or_read(observer: Observer) -> ExperimentState:
-    observer.experiment.check_owner()
-    try:
-        return look(observer)
-    except (LockUnavailableError, OSError):
-        state = state_file.load(observer.experiment)
-        if state is None:
-            raise
-        return state
 
 
 def _read(experiment: Experiment) -> ExperimentState:
