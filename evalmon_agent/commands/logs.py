@@ -43,8 +43,10 @@ def command(experiment: Experiment, name: str, follow: bool, lines: int, error: 
     """
     session = Session.of_command(experiment, for_reading=True)
     state = present_state(session)
-    name = _single_eval(name, state, experiment)
-    logs = _Logs(session, name)
+    names = named_evals([name], state.names, experiment=experiment.root)
+    if len(names) > 1:
+        raise UsageError(f"{name} means {len(names)} evals, such as {names[0]} and {names[1]}; name one of them")
+    logs = _Logs(session, names[0])
     if error:
         has_output = logs.show_error(state)
     elif follow:
@@ -53,15 +55,8 @@ def command(experiment: Experiment, name: str, follow: bool, lines: int, error: 
     else:
         has_output = logs.show(state, lines=lines)
     if not has_output:
-        click.echo(f"evalmon: {printable(name)}: {logs.why_nothing}", err=True)
+        click.echo(f"evalmon: {printable(names[0])}: {logs.why_nothing}", err=True)
         sys.exit(1)
-
-
-def _single_eval(pattern: str, state: ExperimentState, experiment: Experiment) -> str:
-    names = named_evals([pattern], state.names, experiment=experiment.root)
-    if len(names) > 1:
-        raise UsageError(f"{pattern} means {len(names)} evals, such as {names[0]} and {names[1]}; name one of them")
-    return names[0]
 
 
 class _Logs:

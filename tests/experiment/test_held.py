@@ -50,5 +50,5 @@ def test_what_is_owed_is_known_of_a_state_that_is_not_followed(tmp_path: Path) -
     exp.slurm.show([ended("11")])
     exp.observer().observe_once(at_least_s=0)
     observer = exp.observer()
-    state = observer.transact(lambda state, now: [])
+    state = observer.transact(lambda _state, _now: [])
     assert ["r1/a"] == [owed.ev.name for owed in observer.unmeasured(state)]
