@@ -27,8 +27,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Submitted
 from evalmon_agent.slurm.failures import Failure, FailureKind, is_unfit_request
-from evalmon_agent.slurm.sbatch import read_head
-from evalmon_agent.slurm.sbatch_options import in_effect
+from evalmon_agent.slurm.sbatch import in_effect, read_head
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,

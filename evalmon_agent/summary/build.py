@@ -15,7 +15,7 @@ from evalmon_agent.evidence.result import EvalResult, worst
 from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.node_list import expand
+from evalmon_agent.slurm.scontrol import hostnames
 from evalmon_agent.summary import causes, cost, nodes
 from evalmon_agent.summary.records import AlertSummary, AttemptSummary, Cost, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.alerts import action_for, pending
@@ -142,7 +142,7 @@ def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
         diagnosis=diagnosis,
         advice=_advice(ev, attempt, succeeded=outcome == "ok"),
         witnesses=Witnesses(slurm_says(attempt), says(attempt.report), witnesses_agree(ev)),
-        nodes=list(expand(attempt.node_list)) if attempt.node_list else [],
+        nodes=list(hostnames(attempt.node_list)) if attempt.node_list else [],
         cost=cost.cost_of_eval(costs, settled.results, context.settings),
         output_dir=ev.output_dir,
         log=evidence.log,

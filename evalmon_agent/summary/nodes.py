@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import exp, lgamma
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn
-from evalmon_agent.slurm.node_list import expand
+from evalmon_agent.slurm.scontrol import hostnames
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, NodeSummary
 from evalmon_agent.words.states import State
 
@@ -54,7 +54,7 @@ def summarise(evals: Sequence[EvalSummary]) -> list[NodeSummary]:
     on: dict[str, _Tally] = {}
     whole = _Tally()
     for ev, attempt in ended.values():
-        for tally in [whole, *(on.setdefault(node, _Tally()) for node in expand(attempt.node_list or ""))]:
+        for tally in [whole, *(on.setdefault(node, _Tally()) for node in hostnames(attempt.node_list or ""))]:
             _count(tally, ev, attempt)
     suspicious = _suspicious(on, whole)
     summaries = [
