@@ -6,10 +6,12 @@ sbatch reads a script so (_opt_batch_script and get_argument in src/sbatch/opt.c
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from types import MappingProxyType
 
 from evalmon_agent.words.job_id import JobId, parse_job_id, task_of, whole_job
@@ -159,15 +161,8 @@ def without_wait(line: str) -> str:
 
 
 def _leading(text: str) -> Iterator[str]:
-    start = 0
-    while start < len(text):
-        end = text.find("\n", start)
-        line = text[start:] if end < 0 else text[start:end]
-        stripped = line.lstrip(_BLANKS)
-        if stripped and not stripped.startswith("#"):
-            return
-        yield line
-        start += len(line) + 1
+    lines = (line.removesuffix("\n") for line in io.StringIO(text))
+    return takewhile(lambda line: line.lstrip(_BLANKS)[:1] in {"", "#"}, lines)
 
 
 def _arguments(line: str) -> Iterator[tuple[str, str]]:
