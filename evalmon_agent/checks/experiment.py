@@ -14,7 +14,7 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import Choice, mount_at, recorded, stranded_holder, would_choose
 from evalmon_agent.experiment.exposure import exposure, readable_urls, refuse_world_writable
-from evalmon_agent.files.marker import marker_works
+from evalmon_agent.files.lock import marker_works
 from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.replace import OLD_AFTER_S
