@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from evalmon_agent.cli.output import Cell, in_bold, table_lines, wrapped, wrapped_command
-from evalmon_agent.experiment.heartbeat import Heartbeat
+from evalmon_agent.experiment.state import Heartbeat
 from evalmon_agent.summary.attention import groups, is_unchecked, need_attention, verdict_line
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total

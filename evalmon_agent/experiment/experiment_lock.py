@@ -14,9 +14,9 @@ from typing import Literal
 import msgspec
 
 from evalmon_agent.errors import LockUnavailableError
-from evalmon_agent.experiment import heartbeat, versioned
+from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.heartbeat import Heartbeat
+from evalmon_agent.experiment.state import Heartbeat, load_heartbeat
 from evalmon_agent.files import lock
 from evalmon_agent.files.lock import WAIT_S, Holder, Hurry, flock_works, held, publish
 from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
@@ -136,7 +136,7 @@ def locked_on_proof(experiment: Experiment, slurm: Slurm, *, wait_s: float = WAI
 def release_if_over(experiment: Experiment, slurm: Slurm) -> bool:
     """Remove the lock of a process on another host if that was the observer, and Slurm says that its job is over."""
     holder = stranded_holder(experiment)
-    last = heartbeat.load(experiment.observer)
+    last = load_heartbeat(experiment)
     if holder is None or last is None or last.job_id is None or not _is_same(holder, last):
         return False
     # This job's earlier run ended before this one began.

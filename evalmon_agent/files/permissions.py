@@ -73,6 +73,20 @@ def _exposed(path: str, status: os.stat_result) -> Exposed | None:
     return None
 
 
+def exposure(directory: str) -> tuple[str, str] | None:
+    """What others can do to an experiment there, and what prevents it; None if they can do nothing."""
+    places = list(exposed(directory))
+    if not places:
+        return None
+    nearest = places[0]
+    line = (
+        f"{nearest.path}: {nearest.whom} can rename and replace what lies there; nothing of theirs is run or believed, "
+        "but they can end the monitoring"
+    )
+    others = ", ".join(place.path for place in places[1:])
+    return line, f"to prevent that, {nearest.advice}" + (f" (the same holds for {others})" if others else "")
+
+
 def user_name(uid: int) -> str:
     """The user's name, or the number if it has no name."""
     try:
