@@ -61,7 +61,6 @@ Elsewhere a marker that names this process is not its own: a cache may show the 
 _MARKER = re.compile(rb"([0-9]{1,10})\n([!-~]+)\n([0-9]{1,60})\n")
 _START_FIELD = 19  # of stat_fields (proc(5): starttime)
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
-_HOST_CHARS = 253
 _ENDED = -1
 
 
@@ -365,7 +364,7 @@ def this_host() -> str:
     except OSError:
         namespace = _INITIAL_PID_NAMESPACE
     suffix = "" if namespace == _INITIAL_PID_NAMESPACE else f"?pidns-{namespace:x}"
-    return (name[: _HOST_CHARS - len(suffix)] + suffix) or "?"
+    return name + suffix or "?"
 
 
 @lru_cache(maxsize=1)

@@ -16,35 +16,18 @@ from collections.abc import Mapping
 
 from evalmon_agent.words.job_id import JobId, parse_job_id
 
-FOR_ASKING: Mapping[str, str] = {
-    "SLURM_TIME_FORMAT": "%s",
-    "SLURM_BITSTR_LEN": "0",
-    "LC_ALL": "C",
-}
+FOR_ASKING: Mapping[str, str] = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C"}
 """Set for every query: epoch seconds, full array expressions, messages in English."""
 
 # squeue(1), sacct(1), scontrol(1), sinfo(1), ENVIRONMENT VARIABLES: every one of these stands for an
 # option that adds, drops or reshapes rows. By prefix, since each version adds some.
 _SHAPING_PREFIXES = ("SACCT_", "SQUEUE_", "SINFO_", "SCONTROL_")
-_SHAPING = frozenset(
-    {
-        "SLURM_DEBUG_FLAGS",
-        "SLURM_JSON",
-        "SLURM_YAML",
-        "SLURM_TOPO_LEN",
-    }
-)
+_SHAPING = frozenset({"SLURM_DEBUG_FLAGS", "SLURM_JSON", "SLURM_YAML", "SLURM_TOPO_LEN"})
 
 _OF_A_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SRUN_", "PMI", "SBATCH_CPU_BIND", "SBATCH_MEM_BIND")
 _OPTIONS_PREFIX = "SBATCH_"
 _OF_A_JOB = frozenset(
-    {
-        "CUDA_VISIBLE_DEVICES",
-        "NVIDIA_VISIBLE_DEVICES",
-        "ROCR_VISIBLE_DEVICES",
-        "GPU_DEVICE_ORDINAL",
-        "ZE_AFFINITY_MASK",
-    }
+    {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK"}
 )
 # Set by evalmon's launcher for one eval: another one, submitted from its job, would continue from its log.
 _OF_AN_EVAL = frozenset(

@@ -257,14 +257,7 @@ def output_path(options: Mapping[str, str], job_id: JobId, *, name: str, folder:
     if "\\" in pattern:
         return os.path.join(folder, pattern.replace("\\", ""))
     own_id = number if task is None else None
-    values = {
-        "%": "%",
-        "A": number,
-        "a": None if task is None else str(task),
-        "j": own_id,
-        "J": own_id,
-        "x": name,
-    }
+    values = {"%": "%", "A": number, "a": None if task is None else str(task), "j": own_id, "J": own_id, "x": name}
     expanded = _expand(pattern, values)
     return None if expanded is None else os.path.join(folder, expanded)
 
