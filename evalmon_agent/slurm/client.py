@@ -11,7 +11,8 @@ from typing import TypeVar
 from evalmon_agent.slurm import sacct, sbatch, scontrol, seff, sinfo, squeue
 from evalmon_agent.slurm.commands import Finished, find_program, run
 from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
-from evalmon_agent.slurm.failures import Failure, FailureKind, classify, is_submit_limit
+from evalmon_agent.slurm.failures import Failure, FailureKind, classify
+from evalmon_agent.slurm.sbatch import Submitted
 from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, whole_job
 
@@ -22,29 +23,7 @@ LAST_ASK_TIMEOUT_S = 5.0
 SUBMIT_TIMEOUT_S = 300.0
 IDS_PER_CALL = 200
 
-Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """sbatch's answer: the job's id and cluster, or why there is none.
-
-    `unknown`: it was killed or printed nothing usable, so Slurm may or may not have taken the job. `doubtful`: that,
-    or it failed, but not in Slurm's words; whether there is a job is to be looked up.
-    `waits`: it may be accepted later, or from another place.
-    """
-
-    job_id: JobId | None = None
-    cluster: str | None = None
-    refusal: str = ""
-    unknown: bool = False
-    doubtful: bool = False
-    waits: bool = False
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it was refused only because too many jobs are in the queue."""
-        return self.job_id is None and not self.unknown and is_submit_limit(self.refusal)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +136,9 @@ class Slurm:
             return Submitted(refusal=done.problem)
         answer = sbatch.parse(done.stdout, done.stderr)
         has_ended_badly = not done.timed_out and done.returncode > 0
-        if answer is not None and (answer.said_plainly or not has_ended_badly):
+        if answer.job_id is not None and (answer.said_plainly or not has_ended_badly):
             # If an id was printed the job exists, whatever happened to sbatch afterwards.
-            return Submitted(answer.job_id, answer.cluster)
+            return answer
         words = _without_blank_lines(done.stderr)
         if not has_ended_badly:
             return Submitted(refusal=words or "sbatch printed no job id", unknown=True, doubtful=True)
@@ -179,12 +158,13 @@ class Slurm:
         if done.returncode is None or done.timed_out or done.returncode < 0:
             return Tested(unknown=words or "sbatch gave no answer in time")
         answer = sbatch.parse(done.stdout, done.stderr)
-        if answer is not None and (answer.said_plainly or self._is_of(answer.job_id, argv[-1])):
-            self.cancel([answer.job_id])
-            return Tested(unknown=f"this sbatch submits despite --test-only; job {answer.job_id} is cancelled")
-        if answer is not None:
+        job_id = answer.job_id
+        if job_id is not None and (answer.said_plainly or self._is_of(job_id, argv[-1])):
+            self.cancel([job_id])
+            return Tested(unknown=f"this sbatch submits despite --test-only; job {job_id} is cancelled")
+        if job_id is not None:
             # Of a wrapper of the site's: it may be a job's id that the queue does not show yet, or any number.
-            look = f"if job {answer.job_id} is this script's, cancel it"
+            look = f"if job {job_id} is this script's, cancel it"
             return Tested(unknown=f"this sbatch may have submitted it despite --test-only; {look}")
         failure = classify(done.returncode, done.stdout, done.stderr)
         is_no_answer = failure is not None and failure.kind is FailureKind.NO_NEWS
@@ -221,7 +201,7 @@ class Slurm:
         within_s = ASK_TIMEOUT_S if timeout_s is None else timeout_s
         return run(argv, timeout_s=within_s, env=self._asking, cwd="/", stopped=self.stopped)
 
-    def _parsed(self, argv: Sequence[str], parse: Callable[[str], Answer]) -> Answer | Failure:
+    def _parsed(self, argv: Sequence[str], parse: Callable[[str], T]) -> T | Failure:
         done = self._ask(argv)
         return _failure(done) or parse(done.stdout)
 

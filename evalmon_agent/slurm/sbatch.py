@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from types import MappingProxyType
 
+from evalmon_agent.slurm.failures import is_submit_limit
 from evalmon_agent.words.job_id import JobId, parse_job_id, task_of, whole_job
 
 TEST_ONLY = "--test-only"
@@ -77,15 +78,27 @@ _SPECIFIER = re.compile(r"%(?P<width>\d{0,2})(?P<letter>[A-Za-z%])")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The job that sbatch's answer names, and its cluster if it does.
+class Submitted:
+    """sbatch's answer: the job's id and cluster, or why there is none.
 
-    `said_plainly`: in a sentence, and not by a number alone on its line, which could be anything of a site's wrapper.
+    `said_plainly`: the id, in a sentence, and not by a number alone on its line, which could be anything of a site's
+    wrapper. `unknown`: sbatch was killed or printed nothing usable, so Slurm may or may not have taken the job.
+    `doubtful`: that, or it failed, but not in Slurm's words; whether there is a job is to be looked up.
+    `waits`: it may be accepted later, or from another place.
     """
 
-    job_id: JobId
+    job_id: JobId | None = None
     cluster: str | None = None
     said_plainly: bool = False
+    refusal: str = ""
+    unknown: bool = False
+    doubtful: bool = False
+    waits: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it was refused only because too many jobs are in the queue."""
+        return self.job_id is None and not self.unknown and is_submit_limit(self.refusal)
 
 
 def argv(script: str, *, options: Sequence[str] = ()) -> list[str]:
@@ -94,8 +107,8 @@ def argv(script: str, *, options: Sequence[str] = ()) -> list[str]:
     return ["sbatch", "--parsable", *options, "--", script]
 
 
-def parse(stdout: str, stderr: str = "") -> Answer | None:
-    """The job that sbatch's answer names; None if it names none, or could mean several.
+def parse(stdout: str, stderr: str = "") -> Submitted:
+    """The job that sbatch's answer names; no id if it names none, or could mean several.
 
     With `--parsable` it is the id alone on a line, or with the cluster. A site's wrapper may drop that option, so the
     sentence of plain sbatch counts too, and first; and it may print lines of its own, a bare number among them.
@@ -104,10 +117,9 @@ def parse(stdout: str, stderr: str = "") -> Answer | None:
     lines = {match.groups("") for line in stdout.splitlines() if (match := _PARSABLE.fullmatch(line.strip()))}
     answers = sentences or lines
     if len(answers) != 1:
-        return None
+        return Submitted()
     [(job_id, cluster)] = answers
-    parsed = parse_job_id(job_id)
-    return None if parsed is None else Answer(parsed, cluster or None, said_plainly=bool(sentences))
+    return Submitted(parse_job_id(job_id), cluster or None, said_plainly=bool(sentences))
 
 
 def knows_no_test(words: str) -> bool:
