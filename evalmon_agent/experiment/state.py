@@ -17,7 +17,7 @@ import msgspec
 from evalmon_agent.errors import UnreadableError, UsageError
 from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.private import read_private
+from evalmon_agent.files.private import opened, read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook.blocks import Block, BlockKind, blocks_in, transition
 from evalmon_agent.tracking.fold import Tracker
@@ -139,15 +139,9 @@ def _version(path: str) -> Version | None:
 
     The file is opened for that: NFS answers a mere stat from its cache, for seconds after another host's save.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(fd)
-    finally:
-        os.close(fd)
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    with suppress(OSError), opened(path) as (_, status):
+        return status.st_mtime_ns, status.st_size, status.st_ino
+    return None
 
 
 def _without_evals(state: ExperimentState) -> bytes:

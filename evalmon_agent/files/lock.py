@@ -31,6 +31,7 @@ from filelock import lock_descriptor, unlock_descriptor
 
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files.mounts import LockKind
+from evalmon_agent.files.private import opened
 from evalmon_agent.files.proc import boot_id, stat_fields
 from evalmon_agent.files.replace import create, is_on_server, replace_atomically, temporary_name
 
@@ -234,10 +235,9 @@ def release_marker(path: str) -> None:
 
 def holder_of(path: str) -> Holder | None:
     """The holder that the marker at `path` names; None if there is none, or something else."""
-    try:
-        return parse_holder(_marker_text(path))
-    except OSError:
-        return None
+    with contextlib.suppress(OSError), opened(path) as (descriptor, status):
+        return parse_holder(os.read(descriptor, _MAX_BYTES)) if stat.S_ISREG(status.st_mode) else None
+    return None
 
 
 def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
@@ -306,14 +306,6 @@ def _may_become_one(path: str) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return True
-
-
-def _marker_text(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

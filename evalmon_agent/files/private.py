@@ -46,6 +46,20 @@ class Tail:
     file: tuple[int, int]
 
 
+@contextmanager
+def opened(path: str, *, dir_fd: int | None = None) -> Iterator[tuple[int, os.stat_result]]:
+    """A descriptor to read what is at `path`, and its status, from which the caller judges what it is.
+
+    Raises:
+        OSError: it cannot be opened; a link never is.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _FLAGS, dir_fd=dir_fd)
+    try:
+        yield descriptor, os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def read_private(path: str, *, max_bytes: int) -> bytes | None:
     """The content; None if the file is larger than `max_bytes` (and then it is not read). Raises as `read_tail`."""
     tail = read_tail(path, 0, max_bytes=max_bytes)

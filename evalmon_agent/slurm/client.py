@@ -168,7 +168,8 @@ class Slurm:
             return Tested(unknown=f"this sbatch may have submitted it despite --test-only; {look}")
         failure = classify(done.returncode, done.stdout, done.stderr)
         is_no_answer = failure is not None and failure.kind is FailureKind.NO_NEWS
-        if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):
+        # A site's own sbatch wrapper may not know the option.
+        if is_no_answer or (done.returncode and sbatch.TEST_ONLY in words):
             return Tested(unknown=words)
         return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
 

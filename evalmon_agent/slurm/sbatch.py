@@ -122,11 +122,6 @@ def parse(stdout: str, stderr: str = "") -> Submitted:
     return Submitted(parse_job_id(job_id), cluster or None, said_plainly=bool(sentences))
 
 
-def knows_no_test(words: str) -> bool:
-    """Whether a site's own sbatch wrapper does not know the option."""
-    return TEST_ONLY in words
-
-
 @dataclass(frozen=True, slots=True)
 class ScriptHead:
     """The part of a script that sbatch reads.
