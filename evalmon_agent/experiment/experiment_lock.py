@@ -16,7 +16,7 @@ import msgspec
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.state import Heartbeat, load_heartbeat
+from evalmon_agent.experiment.state import load_heartbeat
 from evalmon_agent.files import lock
 from evalmon_agent.files.lock import WAIT_S, Holder, Hurry, flock_works, held, publish
 from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
@@ -137,15 +137,13 @@ def release_if_over(experiment: Experiment, slurm: Slurm) -> bool:
     """Remove the lock of a process on another host if that was the observer, and Slurm says that its job is over."""
     holder = stranded_holder(experiment)
     last = load_heartbeat(experiment)
-    if holder is None or last is None or last.job_id is None or not _is_same(holder, last):
+    if holder is None or last is None or last.job_id is None:
+        return False
+    if (holder.pid, holder.host.partition("?")[0]) != (last.pid, last.host.partition("?")[0]):
         return False
     # This job's earlier run ended before this one began.
     earlier_run = last.job_id == own_job_id(os.environ)
     return (earlier_run or _is_over(slurm, last.job_id)) and lock.remove_marker_of(experiment.lock, holder)
-
-
-def _is_same(holder: Holder, last: Heartbeat) -> bool:
-    return holder.pid == last.pid and holder.host.partition("?")[0] == last.host.partition("?")[0]
 
 
 def _is_over(slurm: Slurm, job_id: JobId) -> bool:

@@ -10,6 +10,7 @@ import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 
 
 def is_trusted(uid: int) -> bool:
@@ -48,16 +49,13 @@ def exposed(directory: str) -> Iterator[Exposed]:
     One that others can write is safe with the sticky bit, if it belongs to this user or root. `directory`: absolute,
     without links.
     """
-    while True:
+    for path in (directory, *map(str, PurePath(directory).parents)):
         try:
-            found = _exposed(directory, os.stat(directory))
+            found = _exposed(path, os.stat(path))
         except OSError:
-            found = None
+            continue
         if found is not None:
             yield found
-        if directory == os.path.dirname(directory):
-            return
-        directory = os.path.dirname(directory)
 
 
 def _exposed(path: str, status: os.stat_result) -> Exposed | None:

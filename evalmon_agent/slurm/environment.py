@@ -129,15 +129,12 @@ def unpack(text: str) -> dict[str, str] | None:
 
 def digest(environ: Mapping[str, str], *, salt: str) -> str:
     """`salt:hash`, the same for two environments that do not differ for an eval."""
-    kept = sorted(item for item in environ.items() if not _is_of_a_session(item[0]))
-    plain = "\0".join([salt, *(f"{name}={value}" for name, value in kept)])
+    names = sorted(name for name in environ if name not in _OF_A_SESSION)
+    kept = (f"{name}={environ[name]}" for name in names if not name.startswith(_OF_A_SESSION_PREFIXES))
+    plain = "\0".join([salt, *kept])
     return f"{salt}:{hashlib.sha256(plain.encode(errors='surrogateescape')).hexdigest()}"
 
 
 def is_same(environ: Mapping[str, str], digested: str) -> bool:
     """Whether this environment has that digest."""
     return digest(environ, salt=digested.partition(":")[0]) == digested
-
-
-def _is_of_a_session(name: str) -> bool:
-    return name in _OF_A_SESSION or name.startswith(_OF_A_SESSION_PREFIXES)

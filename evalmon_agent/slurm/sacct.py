@@ -265,7 +265,7 @@ def _exit(text: str) -> tuple[int | None, int | None]:
 
 def _gpus(row: Row) -> dict[str, int] | None:
     """The allocated GPUs by type. `gres/gpu:a100=1,gres/gpu=1` is one GPU: the plain count includes the typed ones."""
-    allocated = {key: count(value) or 0 for key, value in _allocated(row).items()}
+    allocated = {key: count(value) or 0 for key, value in _tres(row.get("AllocTRES", "")).items()}
     if not allocated:
         return None
     typed = {key.removeprefix("gres/gpu:"): number for key, number in allocated.items() if key.startswith("gres/gpu:")}
@@ -304,7 +304,7 @@ def _memory_used_bytes(rows: Iterable[Row]) -> int | None:
 
 def _memory_requested_bytes(row: Row) -> int | None:
     """The memory that the job was given; None for `--mem=0`, all of the nodes' memory, which sacct does not show."""
-    allocated = sizes.parse_sacct(_allocated(row).get("mem", ""))
+    allocated = sizes.parse_sacct(_tres(row.get("AllocTRES", "")).get("mem", ""))
     if allocated:
         return allocated
     size, per = sizes.parse_requested(row.get("ReqMem", "")) or (None, None)
@@ -321,10 +321,6 @@ def _step_memory(row: Row) -> int | None:
         largest = sizes.parse_sacct(_tres(row.get("TRESUsageInMax", "")).get("mem", ""))
     # MaxRSS is one task's: eight tasks of 1.9 GB need 14.9 GB.
     return None if largest is None else largest * (count(row.get("NTasks", "")) or 1)
-
-
-def _allocated(row: Row) -> dict[str, str]:
-    return _tres(row.get("AllocTRES", ""))
 
 
 def _tres(text: str) -> dict[str, str]:
