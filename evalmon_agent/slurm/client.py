@@ -44,14 +44,12 @@ class Slurm:
         self.environ: Mapping[str, str] = dict(environ)
         self.stopped = stopped
         self._asking = clean(environ)
-        self._found: set[str] = set()
+        self._found: dict[str, str] = {}
         self._squeue = squeue.Parser()
 
     def has(self, program: str) -> bool:
-        """Whether this Slurm program is on PATH; once it was found, it counts as installed."""
-        if find_program(program, self.environ) is not None:
-            self._found.add(program)
-        return program in self._found
+        """Whether this Slurm program is on PATH."""
+        return self._find(program) is not None
 
     def queue(self) -> squeue.SqueueAnswer | Failure:
         """All jobs of this user, ended ones too, in one call."""
@@ -131,7 +129,8 @@ class Slurm:
         env = for_monitor_jobs(self.environ) if is_monitor_job else for_evals(self.environ)
         if "PWD" in env:
             env["PWD"] = cwd  # as after `cd`, before plain sbatch
-        done = run(argv, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
+        at = self._absolute(argv)
+        done = run(at, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
         if done.returncode is None:
             return Submitted(refusal=done.problem)
         answer = sbatch.parse(done.stdout, done.stderr)
@@ -153,7 +152,8 @@ class Slurm:
 
     def test(self, argv: Sequence[str], *, cwd: str) -> Tested:
         """Run this sbatch, which has `--test-only`, as `submit` would run it without."""
-        done = run(argv, timeout_s=ASK_TIMEOUT_S, env=for_evals(self.environ), cwd=cwd, dies_with_us=True)
+        at = self._absolute(argv)
+        done = run(at, timeout_s=ASK_TIMEOUT_S, env=for_evals(self.environ), cwd=cwd, dies_with_us=True)
         words = _without_blank_lines(done.stderr) or done.problem
         if done.returncode is None or done.timed_out or done.returncode < 0:
             return Tested(unknown=words or "sbatch gave no answer in time")
@@ -200,7 +200,7 @@ class Slurm:
 
     def _ask(self, argv: Sequence[str], *, timeout_s: float | None = None) -> Finished:
         within_s = ASK_TIMEOUT_S if timeout_s is None else timeout_s
-        return run(argv, timeout_s=within_s, env=self._asking, cwd="/", stopped=self.stopped)
+        return run(self._absolute(argv), timeout_s=within_s, env=self._asking, cwd="/", stopped=self.stopped)
 
     def _parsed(self, argv: Sequence[str], parse: Callable[[str], T]) -> T | Failure:
         done = self._ask(argv)
@@ -211,6 +211,15 @@ class Slurm:
         delimiter = f"\x1f{os.urandom(4).hex()}"
         argv = sacct.argv(fields, which, delimiter=delimiter)
         return self._parsed(argv, lambda text: sacct.rows(text, fields, delimiter=delimiter))
+
+    def _absolute(self, argv: Sequence[str]) -> list[str]:
+        return [self._find(argv[0]) or argv[0], *argv[1:]]
+
+    def _find(self, program: str) -> str | None:
+        """The absolute path of a Slurm program; once found, it stays the same: nobody can plant another one later."""
+        if program not in self._found and (path := find_program(program, self.environ)) is not None:
+            self._found[program] = path
+        return self._found.get(program)
 
 
 def _without_blank_lines(text: str) -> str:
