@@ -24,7 +24,7 @@ FORBIDDEN = {
     "settings": "evidence.result",
     "agent": "files.lock",
     "agent.sampling": "words.durations",
-    "slurm": "figures.advice",
+    "slurm": "figures",
     "slurm.squeue": "slurm.client",
     "figures": "logbook.blocks",
     "logbook": "tracking.fold",
@@ -41,7 +41,7 @@ FORBIDDEN = {
     "submitting": "commands.submit",
     "checks": "commands.doctor",
     "report_page": "commands.report",
-    "commands.sidecar": "report_page.write",
+    "commands.sidecar": "report_page.page",
 }
 OUTSIDE = {
     "agent": "click",

@@ -14,14 +14,13 @@ from evalmon_agent.evidence.gpu_measure import last_tick
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import Held
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.jobs.submit_monitor_job import active_jobs
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
-from evalmon_agent.notify.deliver import what_to_do
-from evalmon_agent.notify.journal import Target
+from evalmon_agent.notify.deliver import Target, what_to_do
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.summary.notifications import EvalFailure, failures_among

@@ -11,7 +11,7 @@ from evalmon_agent.cli.report_view import report_text
 from evalmon_agent.cli.status_view import Choice, SamplesSoFar, samples_of_running, status_text
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.state import Heartbeat
-from evalmon_agent.summary import causes
+from evalmon_agent.summary import failures
 from evalmon_agent.summary.records import EvalSummary, ExperimentCost, Summary
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.states import State
@@ -36,7 +36,7 @@ def summary(*evals: EvalSummary, complete: bool = False) -> Summary:
         total_time_s=None,
         counts={},
         cost=ExperimentCost(),
-        causes=causes.group(evals),
+        causes=failures.by_cause(evals),
         nodes=[],
         verdicts=verdicts,
         evals=list(evals),
