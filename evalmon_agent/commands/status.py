@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -12,11 +13,9 @@ import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import interruptible, print_json, print_text, terminal_size
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.status_view import SORTS, Choice, samples_of_running, status_text
 from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
-from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
@@ -66,20 +65,21 @@ def command(
     """Show whether the evals succeeded, what needs attention, and a table of all."""
     if watch and (as_json or show_all):
         raise click.UsageError(f"--watch shows a table in a terminal; leave out {'--json' if as_json else '--all'}.")
-    session = session_for(experiment, for_reading=True)
+    session = Session.of_command(experiment, for_reading=True)
 
     def show(summary: Summary, size: os.terminal_size | None) -> str:
         names = (
             named_evals(patterns, [ev.name for ev in summary.evals], experiment=experiment.root) if patterns else None
         )
         choice = Choice(show_all=show_all, failed=failed, names=names, sort=sort)
-        heartbeat = heartbeat_file.load(experiment.observer)
+        heartbeat = state_file.load_heartbeat(experiment)
         return status_text(summary, heartbeat, choice, now=time.time(), size=size)
 
     if watch:
         with interruptible("evals keep running; evalmon status --watch shows them again"):
             summary = _watch(lambda: status(session), show, every_s=session.settings.poll_interval)
     else:
+        gc.set_threshold(250_000)  # all that is read is shown: among 9,000 evals, looking for garbage takes long
         summary = status(session)
         if as_json:
             print_json(summary)
@@ -107,13 +107,20 @@ def present_state(session: Session) -> ExperimentState:
     experiment.require_monitored()
     if not experiment.may_be_written:
         return _read(experiment)
-    return _look_or_read(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
+    experiment.check_owner()
+    try:
+        return look(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
+    except (LockUnavailableError, OSError):
+        state = state_file.load(experiment)
+        if state is None:
+            raise
+        return state
 
 
 def note_if_read_only(experiment: Experiment) -> None:
     """Print on stderr that what was shown is what the files say, where this user may only read them."""
     if not experiment.may_be_written:
-        last = heartbeat_file.load(experiment.observer)
+        last = state_file.load_heartbeat(experiment)
         polled = "" if last is None else f"; the last poll was {human(max(time.time() - last.polled_at, 0.0))} ago"
         click.echo(
             f"note: {printable(experiment.directory)} is read-only for you; nothing was written{polled}", err=True
@@ -144,7 +151,7 @@ def look(observer: Observer) -> ExperimentState:
 
 def _polled(observer: Observer) -> ExperimentState:
     experiment = observer.experiment
-    last = heartbeat_file.load(experiment.observer)
+    last = state_file.load_heartbeat(experiment)
     age_s = time.time() - last.polled_at if last is not None else None
     state = observer.record()
     if state.all_final and state.is_complete:
@@ -187,17 +194,6 @@ def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentSta
         return state
     place = on_command(observer.session.environ, submits=False)
     return log_progress(observer, Submitter(observer.session, place).run())
-
-
-def _look_or_read(observer: Observer) -> ExperimentState:
-    observer.experiment.check_owner()
-    try:
-        return look(observer)
-    except (LockUnavailableError, OSError):
-        state = state_file.load(observer.experiment)
-        if state is None:
-            raise
-        return state
 
 
 def _read(experiment: Experiment) -> ExperimentState:

@@ -1,22 +1,31 @@
-"""Loads and saves state.json; sets it aside when it cannot be read, and recovers from the log what it knew."""
+"""Loads and saves state.json, and observer.json, the observer's heartbeat.
+
+A state.json that cannot be read is set aside, and what it knew is recovered from the log. Losing observer.json only
+causes one early poll.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import Literal
 
 import msgspec
 
-from evalmon_agent.errors import UnreadableError
+from evalmon_agent.errors import UnreadableError, UsageError
 from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.private import read_private
+from evalmon_agent.files.private import opened, read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.tracking.blocks import Block, BlockKind, blocks_in, transition
-from evalmon_agent.tracking.fold import Tracker
+from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.records import SCHEMA, ExperimentState, Logged, MonitorJob, Recovered
-from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.registry import Entry, Registration, has_registration, unregistered
+from evalmon_agent.tracking.timeline import Event
+from evalmon_agent.words.job_id import JobId
 
 # 10,000 evals take 5 MB.
 MAX_BYTES = 200 * 1024 * 1024
@@ -28,9 +37,31 @@ _FOREIGN_VALUES = 2_000_000
 _FOREIGN_EVALS = 20_000
 _FOREIGN_BYTES_PER_1000_EVALS = 10 * 1000 * 1000
 
+HEARTBEAT_SCHEMA = 1
+_HEARTBEAT_BYTES = 64 * 1024
+
+Role = Literal["sidecar", "completion", "command"]
 Version = tuple[int, int, int]
 
+
+class Heartbeat(msgspec.Struct):
+    """The present observer. Times are epoch seconds on its host; `polls` counts those of all observers."""
+
+    role: Role
+    host: str
+    pid: int
+    job_id: JobId | None = None
+    started_at: float = 0.0
+    polled_at: float = 0.0
+    poll_interval_s: float = 60.0
+    polls: int = 0
+    failed_polls: int = 0
+    last_error: str | None = None
+    schema: int = HEARTBEAT_SCHEMA
+
+
 _decoder = msgspec.json.Decoder(ExperimentState)
+_heartbeat_decoder = msgspec.json.Decoder(Heartbeat)
 
 
 class Held:
@@ -46,10 +77,36 @@ class Held:
         self._version = version
         self._saved = _without_evals(state) if version is not None else b""
         self.state = state
-        self.tracker = Tracker(state)
         self.set_aside: str | None = None
         self.logged_completions: frozenset[str] = frozenset()
         self.entries: Sequence[Entry] = ()
+        # The registry's entries that `unregistered` has looked at, and what they have that the state lacks.
+        self._entries: Sequence[Entry] = ()
+        self._unregistered: list[Registration] = []
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """What takes facts into the state; made when there are some, since it looks at every eval."""
+        return Tracker(self.state)
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether the tracker is made, so that its tables are filled."""
+        return "tracker" in vars(self)
+
+    def unregistered(self, entries: Sequence[Entry]) -> list[Registration]:
+        """What these entries of the registry have that the state lacks; only new entries are looked at."""
+        new = [e for n, e in enumerate(entries) if n >= len(self._entries) or e is not self._entries[n]]
+        before = [r for r in self._unregistered if not has_registration(self.state, r)]
+        self._entries, self._unregistered = entries, before + unregistered(new, self.state)
+        return self._unregistered
+
+    def take_in(self, facts: Facts, *, lost_after_s: float) -> list[Event]:
+        """What happened by these facts; without any nothing has, since the state was saved by `take_in` as well."""
+        if not facts and not self.is_tracked:
+            return []
+        self.tracker.apply(facts)
+        return self.tracker.events(lost_after_s=lost_after_s)
 
     def is_current(self) -> bool:
         """Whether state.json is still the one that was last read or saved."""
@@ -57,7 +114,7 @@ class Held:
 
     def is_changed(self) -> bool:
         """Whether the state differs from the file."""
-        return _without_evals(self.state) != self._saved or self.tracker.is_changed()
+        return _without_evals(self.state) != self._saved or (self.is_tracked and self.tracker.is_changed())
 
     def save(self, *, mode: int = 0o600) -> None:
         """Replace state.json atomically. OSError: the file and `generation` are unchanged."""
@@ -73,7 +130,8 @@ class Held:
     def is_saved(self) -> None:
         """Note that the file has the content of the state."""
         self._version, self._saved = _version(self._path), _without_evals(self.state)
-        self.tracker.is_saved()
+        if self.is_tracked:
+            self.tracker.is_saved()
 
 
 def hold(experiment: Experiment, *, now: float) -> Held:
@@ -110,15 +168,9 @@ def _version(path: str) -> Version | None:
 
     The file is opened for that: NFS answers a mere stat from its cache, for seconds after another host's save.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(fd)
-    finally:
-        os.close(fd)
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    with suppress(OSError), opened(path) as (_, status):
+        return status.st_mtime_ns, status.st_size, status.st_ino
+    return None
 
 
 def _without_evals(state: ExperimentState) -> bytes:
@@ -130,8 +182,7 @@ def load(experiment: Experiment) -> ExperimentState | None:
 
     Another schema raises UnreadableError (78).
     """
-    data = _read(experiment.state)
-    return None if data is None else versioned.decode(data, _decoder, path=experiment.state, schema=SCHEMA)
+    return versioned.load(experiment.state, _decoder, schema=SCHEMA, max_bytes=MAX_BYTES)
 
 
 class LastSaved:
@@ -154,7 +205,10 @@ def load_foreign(experiment: Experiment) -> ExperimentState | None:
 
     UnreadableError (78): it holds more than evals can need.
     """
-    data = _read(experiment.state)
+    try:
+        data = read_private(experiment.state, max_bytes=MAX_BYTES)
+    except FileNotFoundError:
+        return None
     if data is None:
         return None
     too_large = UnreadableError(f"{experiment.state}: holds more than its evals can need; it was not read")
@@ -167,13 +221,6 @@ def load_foreign(experiment: Experiment) -> ExperimentState | None:
     if len(data) > allowed_bytes or len(state.evals) > _FOREIGN_EVALS:
         raise too_large
     return state
-
-
-def _read(path: str) -> bytes | None:
-    try:
-        return read_private(path, max_bytes=MAX_BYTES)
-    except FileNotFoundError:
-        return None
 
 
 def _set_aside(path: str, now: float) -> str:
@@ -217,3 +264,17 @@ def recover(state: ExperimentState, log: Iterable[Block]) -> frozenset[str]:
     if complete:
         state.completion = MonitorJob(status="complete")
     return frozenset(completion_jobs)
+
+
+def load_heartbeat(experiment: Experiment) -> Heartbeat | None:
+    """The heartbeat; None if there is none, or it cannot be read. Another schema: UnreadableError (78)."""
+    with suppress(OSError, UsageError):
+        return versioned.load(
+            experiment.observer, _heartbeat_decoder, schema=HEARTBEAT_SCHEMA, max_bytes=_HEARTBEAT_BYTES
+        )
+    return None
+
+
+def save_heartbeat(experiment: Experiment, heartbeat: Heartbeat, *, mode: int = 0o600) -> None:
+    """Replace observer.json atomically; call it under the lock."""
+    replace_atomically(experiment.observer, msgspec.json.encode(heartbeat), mode=mode)

@@ -11,9 +11,8 @@ from evalmon_agent.jobs.claims import claim
 from evalmon_agent.jobs.register import submit, uninterrupted
 from evalmon_agent.session import Session
 from evalmon_agent.settings import MonitorJobSettings
-from evalmon_agent.slurm.client import Submitted
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.slurm.sbatch import read_head
+from evalmon_agent.slurm.sbatch import Submitted, read_head
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
 from evalmon_agent.submission.monitor_script import (
     MonitorJobKind,

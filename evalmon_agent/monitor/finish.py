@@ -18,7 +18,6 @@ from msgspec.structs import replace
 from evalmon_agent.collect.collect import collect, progress
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.figures import Figures, from_seff, from_self
 from evalmon_agent.files.replace import replace_atomically
@@ -160,8 +159,8 @@ class Measurer:
             self._seff_works = False
             tries.seff_done = True
             return None
-        report = seff.parse(done.stdout)
-        if done.ok and report is not None and seff.usable(report, returncode=0, stdout=done.stdout):
+        report = seff.parse_ended(done.stdout) if done.ok else None
+        if report is not None:
             return from_seff(report, time_limit_s=owed.attempt.time_limit_s)
         tries.seff_done = tries.seff_again_at is not None
         tries.seff_again_at = now + self.retry_delay_s
@@ -339,7 +338,7 @@ class PolledMetrics:
 
 def _write_metrics(observer: Observer, figures: str) -> None:
     experiment = observer.experiment
-    last = heartbeat_file.load(experiment.observer)
+    last = state_file.load_heartbeat(experiment)
     text = openmetrics.with_poll(figures, experiment.root, None if last is None else last.polled_at or None)
     replace_atomically(experiment.metrics, text.encode(), mode=observer.mode)
 

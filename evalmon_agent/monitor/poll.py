@@ -15,15 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from evalmon_agent.errors import UsageError
-from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked, locked_on_proof
-from evalmon_agent.experiment.heartbeat import Heartbeat, Role
-from evalmon_agent.experiment.state import Held
-from evalmon_agent.files.append import complete, cut_torn, size_of
+from evalmon_agent.experiment.state import Heartbeat, Held, Role
 from evalmon_agent.files.lock import WAIT_S
+from evalmon_agent.files.private import complete, cut_torn, size_of
 from evalmon_agent.files.replace import sweep
 from evalmon_agent.monitor import log_blocks
 from evalmon_agent.notify.deliver import Notifier, targets_of
@@ -35,7 +33,7 @@ from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.notifications import EvalFailure, notifications
 from evalmon_agent.tracking import blocks
-from evalmon_agent.tracking.fold import Facts, Tracker
+from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import AccountAnswer, ExperimentState, Measurement, Outbox, QueueAnswer
 from evalmon_agent.tracking.registry import Entry, update_presence
 from evalmon_agent.tracking.timeline import EndedAttempt, unmeasured
@@ -113,7 +111,7 @@ class Observer:
         if not self._mark_poll(wait_s):
             return Observed(self.record(extra=extra), asked=False)
         held = self._let_go() or state_file.read(self.experiment) or state_file.unsaved(self.experiment)
-        answers = self._ask(held.tracker)
+        answers = self._ask(held)
         if answers.failure is not None:
             self.count_failure(answers.failure.line)
         return Observed(self._transact(answers, asked=held, extra=extra), asked=True, queue=answers.queue)
@@ -149,26 +147,26 @@ class Observer:
         self._uncounted += 1
         self._me.last_error = error
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
-            self._beat(heartbeat_file.load(self.experiment.observer))
+            self._beat(state_file.load_heartbeat(self.experiment))
 
     def unmeasured(self, state: ExperimentState) -> Iterable[EndedAttempt]:
         """The attempts whose COMPUTE_METRICS is still owed."""
-        is_ours = self._held is not None and self._held.state is state
-        return self._held.tracker.unmeasured() if self._held is not None and is_ours else unmeasured(state)
+        has_tables = self._held is not None and self._held.state is state and self._held.is_tracked
+        return self._held.tracker.unmeasured() if self._held is not None and has_tables else unmeasured(state)
 
     def _beat(self, last: Heartbeat | None) -> None:
         """Save the heartbeat, adding the counts of earlier observers and those that could not be saved before."""
         if last is not None:
             self._me.polls, self._me.failed_polls = max(last.polls, self._me.polls), last.failed_polls
         self._me.failed_polls += self._uncounted
-        heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
+        state_file.save_heartbeat(self.experiment, self._me, mode=self.mode)
         self._uncounted = 0
 
     def _mark_poll(self, wait_s: float) -> bool:
         """Whether a poll is due; if so it is marked as begun, so that no other observer polls as well."""
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
-            last = heartbeat_file.load(self.experiment.observer)
+            last = state_file.load_heartbeat(self.experiment)
             self._me.poll_interval_s = self.settings.poll_interval
             # A time in the future means that a clock was set back; it is ignored.
             if last is not None and 0 <= now - last.polled_at < wait_s:
@@ -180,19 +178,19 @@ class Observer:
             self._beat(last)
             return True
 
-    def _ask(self, tracker: Tracker) -> Answers:
+    def _ask(self, held: Held) -> Answers:
         """One squeue for all, and one sacct (per IDS_PER_CALL) for those that are gone from it.
 
-        `tracker` takes in all but sacct's answers: only then is it known which jobs to ask sacct about.
+        `held` takes in all but sacct's answers: only then is it known which jobs to ask sacct about.
         """
-        local, entries = read_local(self.experiment, tracker)
+        local, entries = read_local(self.experiment, held)
         asked_at = self._clock()
         answer = self.slurm.queue()
         failure = answer if isinstance(answer, Failure) else None
         queue = None if isinstance(answer, Failure) else QueueAnswer(asked_at, answer.rows)
-        tracker.apply(replace(local, queue=queue))
+        held.tracker.apply(replace(local, queue=queue))
         accounts: list[AccountAnswer] = []
-        job_ids = tracker.jobs_to_account(lost_after_s=self.settings.lost_after)
+        job_ids = held.tracker.jobs_to_account(lost_after_s=self.settings.lost_after)
         for start in range(0, len(job_ids), IDS_PER_CALL):
             account = self._account(job_ids[start : start + IDS_PER_CALL])
             if isinstance(account, Failure):
@@ -226,12 +224,11 @@ class Observer:
                 facts, entries = Facts(accounts=answers.accounts), answers.entries
             else:
                 # Another process may have saved meanwhile, and have read more: the files are not to go backwards.
-                facts, entries = read_local(self.experiment, held.tracker)
+                facts, entries = read_local(self.experiment, held)
                 facts = replace(facts, measurements=measurements)
                 if answers is not None:
                     facts = replace(facts, queue=answers.queue, accounts=answers.accounts)
-            held.tracker.apply(facts)
-            events = held.tracker.events(lost_after_s=self.settings.lost_after)
+            events = held.take_in(facts, lost_after_s=self.settings.lost_after)
             ours = log_blocks.monitor_jobs(held, entries, self.experiment, now)
             poll = self._blocks_of_poll(held, answers, now) if answers is not None else []
             settled = log_blocks.settled_by(events, held.state)
@@ -335,12 +332,12 @@ class Answers:
     failure: Failure | None = None
 
 
-def read_local(experiment: Experiment, tracker: Tracker) -> tuple[Facts, list[Entry]]:
+def read_local(experiment: Experiment, held: Held) -> tuple[Facts, list[Entry]]:
     """What the experiment's files have that the state lacks; Slurm is not asked."""
     entries = experiment.ledger.entries()
     facts = Facts(
-        registrations=tracker.registrations(entries),
-        reports=list(reports.changed(experiment.jobs, tracker.state.reported)),
+        registrations=held.unregistered(entries),
+        reports=list(reports.changed(experiment.jobs, held.state.reported)),
     )
     return facts, entries
 

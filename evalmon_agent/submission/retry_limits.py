@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.evidence.result import EvalResult, whole_s
-from evalmon_agent.slurm.node_list import split
+from evalmon_agent.slurm.scontrol import split_nodes
 from evalmon_agent.slurm.sinfo import Partition, longest_s, named_partitions
 from evalmon_agent.tracking.records import Attempt
 from evalmon_agent.words.durations import clock, time_option
@@ -140,7 +140,7 @@ def exclude_options(script: Mapping[str, str], earlier: Mapping[str, str], nodes
     own = script.get("exclude", "")
     if "/" in own:  # sbatch(1): a file that lists them
         return Options(why_not=f"its script excludes the nodes listed in {own}; add {nodes} to that file")
-    parts = [part for text in (own, earlier.get("exclude", ""), nodes) for part in split(text)]
+    parts = [part for text in (own, earlier.get("exclude", ""), nodes) for part in split_nodes(text)]
     return Options((f"--exclude={','.join(dict.fromkeys(parts))}",), (f"excluding {nodes}",) if nodes else ())
 
 

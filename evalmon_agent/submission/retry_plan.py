@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from evalmon_agent.evidence.diagnosis.causes import UNKNOWN, returns_for_good
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, worst
-from evalmon_agent.slurm.sbatch_options import by_long_name
+from evalmon_agent.slurm.sbatch import by_long_name
 from evalmon_agent.submission.plan import Prepared, Script, array_option, array_spec
 from evalmon_agent.submission.retry_limits import Limits, exclude_options, had_by, memory_options, time_options
 from evalmon_agent.tracking.records import Eval

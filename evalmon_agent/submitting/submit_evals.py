@@ -11,8 +11,8 @@ from evalmon_agent.jobs.eval_scripts import write_launcher
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
-from evalmon_agent.slurm.client import Submitted
 from evalmon_agent.slurm.environment import digest, for_evals
+from evalmon_agent.slurm.sbatch import Submitted
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_sidecar
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, log_progress, on_command

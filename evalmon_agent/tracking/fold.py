@@ -27,7 +27,7 @@ from evalmon_agent.tracking.records import (
     QueueAnswer,
     SelfReport,
 )
-from evalmon_agent.tracking.registry import Entry, Registration, registrations
+from evalmon_agent.tracking.registry import Registration
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
@@ -44,6 +44,9 @@ class Facts:
     queue: QueueAnswer | None = None
     accounts: Sequence[AccountAnswer] = ()
     measurements: Sequence[Measurement] = ()
+
+    def __bool__(self) -> bool:
+        return any((self.registrations, self.reports, self.queue, self.accounts, self.measurements))
 
 
 class Tracker:
@@ -87,9 +90,6 @@ class Tracker:
         self._lost_after_s: float | None = None
         # Figures taken in since the last `events`.
         self._measurements: list[Measurement] = []
-        # The registry's entries that `registrations` has looked at, and what they have that the state lacks.
-        self._entries: Sequence[Entry] = ()
-        self._unregistered: list[Registration] = []
 
     def touch(self, ev: Eval) -> None:
         """Call this when an eval is changed, so that the change and what follows from it are noticed."""
@@ -112,13 +112,6 @@ class Tracker:
         """The state was saved: changes are counted from here on."""
         self._encode()
         self._is_changed = False
-
-    def registrations(self, entries: Sequence[Entry]) -> list[Registration]:
-        """What these entries of the registry have that the state lacks; only new entries are looked at."""
-        new = [e for n, e in enumerate(entries) if n >= len(self._entries) or e is not self._entries[n]]
-        self._entries = entries
-        self._unregistered = [r for r in (*self._unregistered, *registrations(new)) if not self._has(r)]
-        return self._unregistered
 
     def raise_alerts(self, *, now: float, poll_interval_s: float) -> list[tuple[Eval, Alert]]:
         """Record the alerts that are due, and of which the cause is gone, or is back; returns the new ones."""
@@ -180,10 +173,6 @@ class Tracker:
         """The attempts whose COMPUTE_METRICS is still owed."""
         self._note()
         return (owed for ev in self._ordered(self._owing) for owed in timeline.owed_by(ev))
-
-    def _has(self, fact: Registration) -> bool:
-        ev, token = self.state.evals.get(fact.submission.name), fact.submission.token or None
-        return ev is not None and any(job.job_id == fact.job_id and job.token == token for job in ev.jobs)
 
     def _encode(self) -> None:
         """Encode the evals that were touched."""
