@@ -19,7 +19,7 @@ from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError,
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
+from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready
 from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer, back_off_s

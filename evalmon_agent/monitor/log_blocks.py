@@ -17,7 +17,7 @@ from evalmon_agent.experiment.state import Held
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.trusted import OwnedFiles
-from evalmon_agent.jobs.submit_monitor_job import active_jobs
+from evalmon_agent.jobs.monitor_jobs import active_jobs
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.notify.deliver import what_to_do

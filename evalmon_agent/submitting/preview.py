@@ -18,6 +18,7 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.private import private_file
 from evalmon_agent.jobs.eval_scripts import launcher_for
+from evalmon_agent.jobs.monitor_jobs import placed
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch
@@ -26,7 +27,6 @@ from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
 from evalmon_agent.slurm.sbatch_options import in_effect, path_beforehand
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive, longest_s, named_partitions
-from evalmon_agent.submission.monitor_script import placement_of
 from evalmon_agent.submission.plan import Prepared, Script
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
@@ -153,7 +153,7 @@ def _monitor_job_count(session: Session, jobs: Sequence[_Job], partitions: Seque
     alive = set() if isinstance(queue, Failure) else {row.job_id for row in queue.rows if row.goes_on}
     if state is not None and state.sidecar is not None and state.sidecar.job_id in alive:
         return 1
-    where = session.settings.sidecar.partition or placement_of([job.options for job in jobs], {}).partition
+    where = placed(session.settings.sidecar, [job.options for job in jobs], {}).partition
     return 1 if is_exclusive(where, partitions, linear=session.slurm.gives_whole_nodes()) else 2
 
 
