@@ -24,19 +24,21 @@ from evalmon_agent.commands.report import report as write_report
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
-from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs, with_places
-from evalmon_agent.monitor.poll import read_local
-from evalmon_agent.session import Session
-from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.scontrol import JobDetails
-from evalmon_agent.submission.adoption import (
+from evalmon_agent.jobs.adoption import (
+    KnownJobs,
     SlurmJob,
     WatchRequest,
+    known_jobs,
     name_of,
     parse_requests,
     plan_adoptions,
     requested_jobs,
+    with_places,
 )
+from evalmon_agent.monitor.poll import read_local
+from evalmon_agent.session import Session
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.scontrol import JobDetails
 from evalmon_agent.submitting.prepare import check, resolve
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_monitor_jobs
 from evalmon_agent.tracking.apply import JobIndex, is_tracked

@@ -15,10 +15,10 @@ from evalmon_agent.commands.status import status
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.commands.watch import WatchReport, watch
 from evalmon_agent.experiment import state as state_file
+from evalmon_agent.jobs.adoption import parse_requests
 from evalmon_agent.jobs.monitor_jobs import active_jobs
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.environment import for_monitor_jobs
-from evalmon_agent.submission.adoption import parse_requests
 from evalmon_agent.submission.retry_plan import RetryRequest
 from evalmon_agent.submitting.retry_evals import retry
 from evalmon_agent.submitting.submit_evals import SubmitReport
