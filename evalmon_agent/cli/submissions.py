@@ -11,8 +11,7 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import exposure, readable_urls
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.settings import Settings
-from evalmon_agent.submitting.start_monitor_jobs import MonitorJobReport
-from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
+from evalmon_agent.submitting.submit_evals import MonitorJobReport, SubmitReport, Totals
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted
 

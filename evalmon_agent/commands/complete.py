@@ -34,7 +34,7 @@ from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, log_progress
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.monitor_job_states import all_final, has_more_to_come
@@ -69,7 +69,7 @@ def complete(session: Session, *, sleep: Callable[[float], None] = time.sleep, u
     """
     observer = Observer(session, role="completion")
     measurer = Measurer(session=session, retry_delay_s=session.settings.seff_retry_delay)
-    submitter = Submitter(session, in_monitor_job(session.environ), sleep)
+    submitter = Submitter(session, "monitor job", sleep)
     deadline = time.monotonic() + _patience_s(session.environ)
     unlogged = []
     if unusable:

@@ -36,7 +36,7 @@ from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observed, Observer, back_off_s
 from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, log_progress
+from evalmon_agent.submitting.submit_waiting import Submitter, log_progress
 from evalmon_agent.tracking.monitor_job_states import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.printable import printable
@@ -71,7 +71,7 @@ class Sidecar:
         self._measurer = Measurer(session=session, retry_delay_s=session.settings.seff_retry_delay)
         self._metrics = PolledMetrics()
         self._stop = StopSignals()
-        self._submitter = Submitter(session, in_monitor_job(session.environ), self._pause)
+        self._submitter = Submitter(session, "monitor job", self._pause)
         self._is_stuck = False
         self._unlogged: list[list[str]] = []
         self._polls = 0

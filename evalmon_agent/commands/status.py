@@ -25,7 +25,7 @@ from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer, back_off_s
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
-from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_command
+from evalmon_agent.submitting.submit_waiting import Submitter, log_progress
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
@@ -195,8 +195,7 @@ def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentSta
     """Submit what waits, since no other process polls, if this environment is the one that it must have."""
     if not has_more_to_come(state) or not observer.slurm.has("sbatch"):
         return state
-    place = on_command(observer.session.environ, submits=False)
-    return log_progress(observer, Submitter(observer.session, place).run())
+    return log_progress(observer, Submitter(observer.session, "looking").run())
 
 
 def _look_or_read(observer: Observer) -> ExperimentState:

@@ -40,7 +40,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.scontrol import JobDetails
 from evalmon_agent.submitting.prepare import check, resolve
-from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_monitor_jobs
+from evalmon_agent.submitting.submit_evals import Mode, MonitorJobReports, start_monitor_jobs
 from evalmon_agent.tracking.apply import JobIndex, is_tracked
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.records import ExperimentState

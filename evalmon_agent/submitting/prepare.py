@@ -20,8 +20,7 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.submission.plan import Prepared, Script, plan
 from evalmon_agent.submitting.preview import output_warnings, preview
-from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
-from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
+from evalmon_agent.submitting.submit_evals import EvalSubmitter, Mode, SubmitReport, start_monitor_jobs
 from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.words.sizes import counted
 

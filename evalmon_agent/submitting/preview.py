@@ -28,8 +28,7 @@ from evalmon_agent.slurm.failures import Failure, is_submit_limit
 from evalmon_agent.slurm.sbatch_options import in_effect, path_beforehand
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive, longest_s, named_partitions
 from evalmon_agent.submission.plan import Prepared, Script
-from evalmon_agent.submitting.start_monitor_jobs import Mode
-from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
+from evalmon_agent.submitting.submit_evals import Mode, SubmitReport, Totals
 from evalmon_agent.words.durations import clock, time_option
 from evalmon_agent.words.sizes import counted, listed
 

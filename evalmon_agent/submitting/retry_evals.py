@@ -36,8 +36,7 @@ from evalmon_agent.submission.retry_plan import (
     with_options,
 )
 from evalmon_agent.submitting.prepare import check, prepare_scripts, resolve, submit_prepared
-from evalmon_agent.submitting.start_monitor_jobs import Mode
-from evalmon_agent.submitting.submit_evals import SubmitReport
+from evalmon_agent.submitting.submit_evals import Mode, SubmitReport
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.registry import Entry, eval_name, latest
 from evalmon_agent.tracking.timeline import unmeasured

@@ -31,6 +31,8 @@ from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.sizes import counted
 
 Sleep = Callable[[float], object]
+Role = Literal["submitting", "looking", "monitor job"]
+"""What this process is: a command that submits, another command, the sidecar or the completion job."""
 Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
 """Why it stopped. `room`, `stagger`: evalmon's settings; `limit`: the site's limit; `stuck`: sbatch cannot run here."""
 
@@ -55,35 +57,6 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where this process submits from.
-
-    `environ`: the environment that the evals get; None if it is lost. `any_environment`: the user runs a command
-    that submits, so this environment is the right one. `is_job`: in a monitor job, where sbatch may be forbidden.
-    """
-
-    environ: Mapping[str, str] | None
-    any_environment: bool = False
-    is_job: bool = False
-
-    def is_for(self, entry: Entry) -> bool:
-        """Whether an eval gets the environment that it was planned with."""
-        if self.environ is None or entry.planned is None:
-            return False
-        return self.any_environment or is_same(self.environ, entry.planned.environment)
-
-
-def in_monitor_job(environ: Mapping[str, str]) -> Place:
-    """The sidecar or the completion job, with the environment that it carries."""
-    return Place(carried(environ), is_job=True)
-
-
-def on_command(environ: Mapping[str, str], *, submits: bool) -> Place:
-    """A command. `submits`: like submit and retry; any other command submits only if its environment is the same."""
-    return Place(for_evals(environ), any_environment=submits)
-
-
-@dataclass(frozen=True, slots=True)
 class _Full:
     """The site took no more: its message, and how many evals were in the queue then."""
 
@@ -94,14 +67,23 @@ class _Full:
 
 @dataclass(slots=True)
 class Submitter:
-    """Submits for one process. `sleep` returns True if a signal cut it short."""
+    """Submits for one process. `sleep` returns True if a signal cut it short.
+
+    A monitor job, where sbatch may be forbidden, submits with the environment that it carries, which may be lost;
+    `submit` and `retry` with their own, which is the right one; another command only what is to have its environment.
+    """
 
     session: Session
-    place: Place
+    role: Role
     sleep: Sleep = time.sleep
     _forbidden: str = ""
     _full: _Full | None = None
     _saved: LastSaved = field(default_factory=LastSaved)
+    _environ: Mapping[str, str] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        environ = self.session.environ
+        self._environ = carried(environ) if self.role == "monitor job" else for_evals(environ)
 
     @property
     def is_full(self) -> bool:
@@ -123,7 +105,7 @@ class Submitter:
         self._full = None
         while True:
             left = waiting(ledger.entries())
-            mine = [entry.submission for entry in left if self.place.is_for(entry)]
+            mine = [entry.submission for entry in left if self._is_for_us(entry)]
             if not mine or self._forbidden:
                 return self._nothing_to_do_here(progress, left)
             # Whether each still waits is checked under the lock; listing all of them anew each time would be slow.
@@ -136,10 +118,16 @@ class Submitter:
                         break
                     show(number)
 
+    def _is_for_us(self, entry: Entry) -> bool:
+        """Whether an eval gets the environment that it was planned with."""
+        if self._environ is None or entry.planned is None:
+            return False
+        return self.role == "submitting" or is_same(self._environ, entry.planned.environment)
+
     def _is_of_interest(self, entry: Entry) -> bool:
         """Whether it waits, or its job must be looked for; a command that submits has looked for it already."""
         is_planned = entry.planned is not None and entry.accepted is None
-        return is_planned or (entry.is_open and entry.is_eval and not self.place.any_environment)
+        return is_planned or (entry.is_open and entry.is_eval and self.role != "submitting")
 
     def _submit_next(self, submission: Submission, progress: Progress, *, until_monotonic_s: float) -> bool:
         """Submit one eval as soon as `stagger` allows; returns whether to go on with the next one."""
@@ -170,8 +158,8 @@ class Submitter:
         change = change_since(submission.script, script or b"")
         if change:
             progress.changes[submission.token] = change
-        session = replace(self.session, slurm=Slurm(self.place.environ or {}))
-        outcome = register.submit(session, submission, elsewhere=self.place.is_job)
+        session = replace(self.session, slurm=Slurm(self._environ or {}))
+        outcome = register.submit(session, submission, elsewhere=self.role == "monitor job")
         return self._take_outcome(submission, outcome, progress)
 
     def _take_outcome(self, submission: Submission, outcome: Submitted, progress: Progress) -> bool:

@@ -28,7 +28,7 @@ from evalmon_agent.jobs import claims, register
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.environment import for_monitor_jobs
 from evalmon_agent.submitting.submit_evals import SubmitReport
-from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter
 from evalmon_agent.tracking.registry import Entries, Intent, Planned, Submission, waiting
 from experiments import Exp, ended, pending
 
@@ -61,7 +61,7 @@ def submitted(exp: Exp, settings: Settings = TWO, *, mode: Any = "sidecar", **en
 def in_job(exp: Exp, settings: Settings = TWO, sleep: Callable[[float], object] = time.sleep, **more: str) -> Submitter:
     """Submit as the sidecar of that submission would, with the environment that Slurm gives it."""
     environ = {**for_monitor_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": "77", **more}
-    return Submitter(exp.session(settings, environ=environ), in_monitor_job(environ), sleep)
+    return Submitter(exp.session(settings, environ=environ), "monitor job", sleep)
 
 
 def scripts(exp: Exp) -> list[str]:
@@ -140,9 +140,9 @@ def test_late_submissions_get_the_first_submits_environment_which_is_in_no_file(
         .split("\0")[:-1]
     )
     assert "SBATCH_ACCOUNT" not in carried
-    on_the_node = {**carried, "TMPDIR": "/job/77", "SLURM_JOB_ID": "77", "SLURM_MEM_PER_NODE": "9", "PATH": "/node"}
-    session = exp.session(TWO, environ={**on_the_node, "PATH": carried["PATH"]})
-    Submitter(session, in_monitor_job(on_the_node)).run()
+    on_the_node = {**carried, "TMPDIR": "/job/77", "SLURM_JOB_ID": "77", "SLURM_MEM_PER_NODE": "9"}
+    session = exp.session(TWO, environ={**on_the_node, "PATH": f"/node:{carried['PATH']}"})
+    Submitter(session, "monitor job").run()
     first, late = ((exp.slurm.directory / f"env.{name}_epoch0.slurm").read_bytes() for name in "ac")
     assert sorted(first.split(b"\0")) == sorted(late.split(b"\0"))
     assert b"HF_TOKEN=hf_secret" in late
