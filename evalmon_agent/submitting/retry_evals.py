@@ -25,13 +25,15 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.submission.plan import Prepared, read_script
-from evalmon_agent.submission.retry_limits import Limits, exclude_options, limits_in
 from evalmon_agent.submission.retry_plan import (
     ChosenEval,
+    Limits,
     Retry,
     RetryRequest,
     RetryScript,
     decide,
+    exclude_options,
+    limits_in,
     submissions,
     with_options,
 )

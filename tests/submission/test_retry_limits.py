@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.slurm.sbatch_options import by_long_name
-from evalmon_agent.submission.retry_limits import Had, Limits, exclude_options, memory_options, time_options
+from evalmon_agent.submission.retry_plan import Had, Limits, exclude_options, memory_options, time_options
 from evalmon_agent.words.durations import time_option
 from evalmon_agent.words.sizes import parse_mem_option
 
