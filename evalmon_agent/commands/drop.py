@@ -13,7 +13,7 @@ from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import look
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs import claims
+from evalmon_agent.jobs import register
 from evalmon_agent.monitor.finalize import is_complete, tell_changed_verdicts, write_summary
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
@@ -54,7 +54,7 @@ def drop(session: Session, patterns: Sequence[str]) -> list[str]:
         more = f" (and {len(active) - 1} more are active)" if len(active) > 1 else ""
         raise UsageError(f"{active[0]} {what}{more}; end it first: evalmon cancel {experiment.root} {active[0]}")
     if names:
-        claims.drop(experiment, names)
+        register.drop(experiment, names)
         state = tell_changed_verdicts(observer, observer.record())
         if is_complete(state):
             write_summary(observer, state)

@@ -13,8 +13,7 @@ from msgspec.structs import replace
 
 from evalmon_agent.experiment import scripts, settings_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.claims import claim
-from evalmon_agent.jobs.register import submit, uninterrupted
+from evalmon_agent.jobs.register import claim, submit, uninterrupted
 from evalmon_agent.session import Session
 from evalmon_agent.settings import FAST_POLLING, MonitorJobSettings
 from evalmon_agent.slurm.client import Submitted

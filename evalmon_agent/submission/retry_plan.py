@@ -143,10 +143,11 @@ def with_options(chosen: ChosenEval, source: RetryScript, request: RetryRequest,
         return "a heterogeneous job has separate limits for each part; submit it yourself"
     if chosen.name[1] is None and script.options.get("array"):
         return "its script is now an array; submit it as new evals: evalmon submit"
-    earlier, had = by_long_name(chosen.entry.submission.options), had_by(chosen.ev.latest, chosen.result)
+    earlier, had = by_long_name(chosen.entry.submission.options), chosen.ev.latest or Attempt()
     scale_time = request.scale_time if chosen.ev.state is State.TIMEOUT else None
     scale_memory = request.scale_memory if chosen.ev.state is State.OUT_OF_MEMORY else None
-    time = time_options(script.options, earlier, had, limits, scale=scale_time)
+    in_all_s = whole_s(chosen.result, had.elapsed_s)
+    time = time_options(script.options, earlier, had, limits, scale=scale_time, in_all_s=in_all_s)
     memory = memory_options(script.options, earlier, had, limits, scale=scale_memory)
     exclude = exclude_options(script.options, earlier, request.exclude_nodes)
     log, no_more = source.log_for(retry), time.why_not or memory.why_not
@@ -286,22 +287,6 @@ def _not_worth_it(ev: Eval, settled: EvalResults, outcome: Verdict) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Had:
-    """What the eval had last, as far as Slurm says. `cpus` and `gpus` are those of the whole job.
-
-    `whole_s`: how long all its samples would take, at the pace of those that it finished.
-    """
-
-    time_limit_s: float | None = None
-    elapsed_s: float | None = None
-    whole_s: float | None = None
-    memory_bytes: int | None = None
-    cpus: int | None = None
-    gpus: int | None = None
-    single_node: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
     """The most that a job gets where the eval runs; None: no limit, or unknown."""
 
@@ -318,23 +303,6 @@ class Options:
     why_not: str = ""
 
 
-def had_by(attempt: Attempt | None, result: EvalResult | None) -> Had:
-    """What this attempt had; `result`: the worst of its logs."""
-    if attempt is None:
-        return Had()
-    figures = attempt.figures or attempt.accounted
-    node = attempt.node_list or ""
-    return Had(
-        time_limit_s=attempt.time_limit_s,
-        elapsed_s=attempt.elapsed_s,
-        whole_s=whole_s(result, attempt.elapsed_s),
-        memory_bytes=figures.memory_requested_bytes if figures is not None else None,
-        cpus=attempt.cpus,
-        gpus=sum(attempt.gpus.values()) if attempt.gpus else None,
-        single_node=bool(node) and "," not in node and "[" not in node,
-    )
-
-
 def limits_in(named: str, partitions: Sequence[Partition], node_memory: Mapping[str, int]) -> Limits:
     """Of several partitions the one that allows most; `named` as --partition has them, "" for the default.
 
@@ -345,9 +313,18 @@ def limits_in(named: str, partitions: Sequence[Partition], node_memory: Mapping[
 
 
 def time_options(
-    script: Mapping[str, str], earlier: Mapping[str, str], had: Had, limits: Limits, *, scale: float | None
+    script: Mapping[str, str],
+    earlier: Mapping[str, str],
+    had: Attempt,
+    limits: Limits,
+    *,
+    scale: float | None,
+    in_all_s: float | None = None,
 ) -> Options:
-    """`--time`; `earlier`: the options that its last submission had above the script's. `scale`: None for no more."""
+    """`--time`; `earlier`: the options that its last submission had above the script's. `scale`: None for no more.
+
+    `in_all_s`: how long all its samples would take, at the pace of those that it finished.
+    """
     given_s = time_option(earlier.get("time", ""))
     if scale is None:
         return _time(max(given_s, time_option(script.get("time", "")) or 0.0)) if given_s else Options()
@@ -356,7 +333,7 @@ def time_options(
     if had_s is None:
         return Options(why_not="its time limit is unknown; raise --time in its script")
     most_s = limits.time_s or math.inf
-    needed_s = max(had_s * scale, (had.whole_s or 0.0) * _PACE_MARGIN)
+    needed_s = max(had_s * scale, (in_all_s or 0.0) * _PACE_MARGIN)
     whole_minutes_s = math.ceil(round(needed_s / 60, 3)) * 60.0
     new_s = max(min(whole_minutes_s, most_s), had_s, time_option(script.get("time", "")) or 0.0)
     if new_s <= had_s:
@@ -370,7 +347,7 @@ def time_options(
 
 
 def memory_options(
-    script: Mapping[str, str], earlier: Mapping[str, str], had: Had, limits: Limits, *, scale: float | None
+    script: Mapping[str, str], earlier: Mapping[str, str], had: Attempt, limits: Limits, *, scale: float | None
 ) -> Options:
     """`--mem`, `--mem-per-cpu` or `--mem-per-gpu`, whichever it had; `--mem-per-cpu` if it had none."""
     kind = next((name for options in (earlier, script) for name in _MEMORY if name in options), None)
@@ -408,19 +385,22 @@ def _time(seconds: float) -> Options:
     return Options((f"--time={clock(seconds)}",))
 
 
-def _per_cpu(had: Had) -> int | None:
-    return None if not had.memory_bytes or not had.cpus else math.ceil(had.memory_bytes / had.cpus)
+def _per_cpu(had: Attempt) -> int | None:
+    figures = had.figures or had.accounted
+    memory_bytes = figures.memory_requested_bytes if figures is not None else None
+    return None if not memory_bytes or not had.cpus else math.ceil(memory_bytes / had.cpus)
 
 
-def _most(kind: str, had: Had, limits: Limits) -> float:
+def _most(kind: str, had: Attempt, limits: Limits) -> float:
     """The most that one node allows of this kind, for a job on one node; other jobs are left to sbatch."""
     whole = limits.node_memory_bytes
     if whole is None:
         return math.inf
     if kind == "mem":
         return whole
-    parts = had.cpus if kind == "mem-per-cpu" else had.gpus
-    return whole // _MIB // parts * _MIB if parts and had.single_node else math.inf
+    parts = had.cpus if kind == "mem-per-cpu" else sum((had.gpus or {}).values())
+    is_one_node = had.node_list and not {",", "["} & {*had.node_list}
+    return whole // _MIB // parts * _MIB if parts and is_one_node else math.inf
 
 
 def _mib(size: int) -> str:

@@ -13,7 +13,6 @@ from evalmon_agent.experiment import scripts as scripts_file
 from evalmon_agent.experiment.experiment_lock import release_if_over
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.jobs import register
-from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
@@ -68,7 +67,7 @@ def prepare_scripts(session: Session, scripts: Sequence[Script], entries: Sequen
         environ=session.environ,
     )
     _refuse_too_large(planned, session.settings)
-    submissions = [replace(submission, token=new_token()) for submission in planned]
+    submissions = [replace(submission, token=register.new_token()) for submission in planned]
     return list(map(Prepared, scripts, submissions))
 
 

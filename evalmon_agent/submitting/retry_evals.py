@@ -17,8 +17,8 @@ from evalmon_agent.evidence.result import worst
 from evalmon_agent.experiment import scripts
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import ForeignError, OwnedFiles
-from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.jobs.eval_scripts import change_since, read
+from evalmon_agent.jobs.register import new_token
 from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs import register
 from evalmon_agent.jobs.eval_scripts import write_launcher
 from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, active_jobs, submit_monitor_job
 from evalmon_agent.monitor.poll import Observer
@@ -122,7 +122,7 @@ class EvalSubmitter:
         """False if the site takes no more for now."""
         experiment, submission = self.session.experiment, prepared.submission
         write_launcher(experiment, self.session.settings, prepared)
-        if claims.claim_evals(self.session, submission, instead_of=prepared.instead_of) != "claimed":
+        if register.claim_evals(self.session, submission, instead_of=prepared.instead_of) != "claimed":
             self.report.skip(submission.name, _TAKEN)
             return True
         outcome = register.submit(self.session, submission)
@@ -139,8 +139,8 @@ class EvalSubmitter:
             write_launcher(experiment, self.session.settings, prepared)
         entries = experiment.ledger.entries()
         salts = (e.planned.environment.partition(":")[0] for e in entries if e.planned is not None)
-        environment = digest(for_evals(self.session.environ), salt=next(salts, None) or claims.new_token())
-        planned = claims.plan_evals(experiment, new, environment=environment)
+        environment = digest(for_evals(self.session.environ), salt=next(salts, None) or register.new_token())
+        planned = register.plan_evals(experiment, new, environment=environment)
         for prepared in new:
             if prepared.submission.token not in planned:
                 self.report.skip(prepared.submission.name, _TAKEN)

@@ -16,7 +16,7 @@ from typing import Literal
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.state import LastSaved
-from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs import register
 from evalmon_agent.jobs.eval_scripts import change_since
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
@@ -132,8 +132,8 @@ class Submitter:
     def _submit_next(self, submission: Submission, progress: Progress, *, until_monotonic_s: float) -> bool:
         """Submit one eval as soon as `stagger` allows; returns whether to go on with the next one."""
         settings = self.session.settings
-        while (claimed := claims.claim_evals(self.session, submission, saved=self._saved)) == "too soon":
-            pause_s = claims.seconds_to_wait(self.session.experiment.ledger.index(), settings.stagger, now=time.time())
+        while (claimed := register.claim_evals(self.session, submission, saved=self._saved)) == "too soon":
+            pause_s = register.seconds_to_wait(self.session)
             if time.monotonic() + pause_s > until_monotonic_s:
                 _because(progress, "stagger", f"stagger: {settings.stagger:g} s")
                 return False
