@@ -135,8 +135,8 @@ def watch(
     _claim(experiment, adopted)
     with interruptible("the jobs are adopted; run the same command again for the monitor jobs"):
         if adopted or report.skipped:
-            report.completion, report.sidecar = start_monitor_jobs(session, mode=mode)
-            if adopted and report.completion.status == "not needed":
+            start_monitor_jobs(session, report, mode=mode)
+            if adopted and report.completion is not None and report.completion.status == "not needed":
                 write_report(session)
     return report
 

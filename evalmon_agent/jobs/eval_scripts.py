@@ -15,6 +15,7 @@ from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
 from evalmon_agent.files.permissions import is_trusted, user_name, writers
 from evalmon_agent.files.trusted import read_at
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.submission.launcher import render
 from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Prepared, Script, read_script
@@ -150,20 +151,19 @@ def _refuse_foreign_links(experiment: Experiment, path: str) -> None:
             raise UsageError(f"{path}: {place} is a link of {user_name(status.st_uid)}; {_ADVICE}")
 
 
-def write_launcher(experiment: Experiment, settings: Settings, new: Prepared) -> None:
+def write_launcher(session: Session, new: Prepared) -> None:
     """Write what sbatch is to get."""
-    submission = new.submission
-    parts = scripts.launcher_parts(experiment, submission.script, new.script.content)
-    scripts.write(experiment, submission.token, parts, launcher_for(experiment, settings, new))
+    parts = scripts.launcher_parts(session.experiment, new.script.path, new.script.content)
+    scripts.write(session.experiment, new.submission.token, parts, launcher_for(session, new))
 
 
-def launcher_for(experiment: Experiment, settings: Settings, new: Prepared) -> bytes:
+def launcher_for(session: Session, new: Prepared) -> bytes:
     """The launcher's text."""
     return render(
         new,
-        monitor_dir=experiment.directory,
-        experiment_id=experiment.id or "",
+        monitor_dir=session.experiment.directory,
+        experiment_id=session.experiment.id or "",
         interpreter=sys.executable,
         package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
-        sample_interval_s=settings.sample_interval,
+        sample_interval_s=session.settings.sample_interval,
     )

@@ -59,11 +59,13 @@ def resolve(session: Session, *, sleep: Callable[[float], object] = time.sleep) 
 
 def prepare_scripts(session: Session, scripts: Sequence[Script], entries: Sequence[Entry]) -> list[Prepared]:
     """The submissions of these scripts, beside what the registry has already. UsageError if they do not fit."""
+    paths = {script.path for script in scripts}
+    accepted = [entry.submission for entry in entries if entry.is_eval and entry.accepted is not None]
     planned = plan(
         scripts,
         root=session.experiment.root,
-        registered=_scripts(entries),
-        taken=_output_dirs(entries, {script.path for script in scripts}),
+        registered={other.script for other in accepted if other.script},
+        taken={other.output_dir for other in accepted if other.output_dir and other.script not in paths},
         environ=session.environ,
     )
     _refuse_too_large(planned, session.settings)
@@ -93,7 +95,7 @@ def submit_prepared(
         return
     try:
         EvalSubmitter(session, report, mode, sleep).submit(prepared)
-        report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
+        start_monitor_jobs(session, report, mode=mode)
     except KeyboardInterrupt:
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # another Ctrl-C shall not replace what is true
         try:
@@ -130,15 +132,3 @@ def _refuse_too_large(planned: Sequence[Submission], settings: Settings) -> None
                 f"{submission.script}: an array of {count} evals, more than max_submit: {most} allows "
                 f"at once; split the array, or raise max_submit"
             )
-
-
-def _scripts(entries: Sequence[Entry]) -> set[str]:
-    return {e.submission.script for e in entries if e.is_eval and e.submission.script and e.accepted}
-
-
-def _output_dirs(entries: Sequence[Entry], planned: set[str]) -> set[str]:
-    return {
-        e.submission.output_dir
-        for e in entries
-        if e.is_eval and e.submission.output_dir and e.accepted and e.submission.script not in planned
-    }

@@ -66,13 +66,12 @@ def preview(session: Session, prepared: Sequence[Prepared], report: SubmitReport
     accepted = []
     for job in jobs:
         submission, tested = job.prepared.submission, answers[job.asks_for]
-        entry = {"name": submission.name, "script": submission.script}
         if tested.refusal and not is_submit_limit(tested.refusal):
-            report.refused.append({**entry, "error": tested.refusal})
+            report.refuse(submission, tested)
             continue
         accepted.append(job)
         why = f"when there is room: {tested.refusal}" if tested.refusal else job.prepared.why
-        report.submitted.append({**entry, "why": why} if why else entry)
+        report.add(submission, why=why)
     report.warnings += _too_long(accepted, partitions)
     report.totals = _totals(session, accepted, partitions, mode=mode)
 
@@ -101,8 +100,7 @@ def _answers(session: Session, jobs: Sequence[_Job], report: SubmitReport) -> Ma
 
 def _ask(session: Session, prepared: Prepared) -> Tested:
     submission = prepared.submission
-    launcher = launcher_for(session.experiment, session.settings, prepared)
-    with private_file(submission.token, os.path.basename(submission.script), launcher) as path:
+    with private_file(submission.token, os.path.basename(submission.script), launcher_for(session, prepared)) as path:
         argv = sbatch.argv(path, options=[sbatch.TEST_ONLY, *submission.options])
         return session.slurm.test(argv, cwd=os.path.dirname(submission.script))
 

@@ -14,12 +14,12 @@ from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, active_jobs, submit
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
-from evalmon_agent.slurm.client import Submitted
+from evalmon_agent.slurm.client import Submitted, Tested
 from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.squeue import SqueueAnswer
 from evalmon_agent.submission.plan import Prepared
-from evalmon_agent.submitting.submit_waiting import Progress, Submitter, log_progress
+from evalmon_agent.submitting.submit_waiting import Submitter, log_progress
 from evalmon_agent.tracking.records import ExperimentState, QueueAnswer
 from evalmon_agent.tracking.registry import Submission, waiting
 from evalmon_agent.words.job_id import JobId
@@ -88,6 +88,19 @@ class SubmitReport(MonitorJobReports):
         """Add an eval that is left out; `job_id`: of its last job, if there is one."""
         self.skipped.append({"name": name, "job_id": job_id, "why": why})
 
+    def add(self, submission: Submission, *, why: str, job_id: JobId | None = None) -> None:
+        """Add an eval that is submitted, or (without `job_id`) would be; `why`: it is submitted again, or waits."""
+        job = {} if job_id is None else {"job_id": job_id}
+        row = {"name": submission.name, **job, "script": submission.script}
+        self.submitted.append({**row, "why": why} if why else row)
+
+    def refuse(self, submission: Submission, outcome: Submitted | Tested) -> None:
+        """Add a script with Slurm's message about it."""
+        error = outcome.refusal
+        if isinstance(outcome, Submitted) and outcome.unknown:
+            error += "; it is not known whether Slurm took it: run the same command again to find out"
+        self.refused.append({"name": submission.name, "script": submission.script, "error": error})
+
 
 @dataclass(frozen=True, slots=True)
 class EvalSubmitter:
@@ -115,28 +128,28 @@ class EvalSubmitter:
                     return
                 show(number)
                 if number == _MANY and len(new) > number and self.mode == "sidecar":
-                    self.report.sidecar = start_sidecar(self.session, mode=self.mode)
+                    self.report.sidecar = _start_sidecar(self.session)
 
     @register.uninterrupted()
     def _submit_one(self, prepared: Prepared) -> bool:
         """False if the site takes no more for now."""
-        experiment, submission = self.session.experiment, prepared.submission
-        write_launcher(experiment, self.session.settings, prepared)
+        submission = prepared.submission
+        write_launcher(self.session, prepared)
         if register.claim_evals(self.session, submission, instead_of=prepared.instead_of) != "claimed":
             self.report.skip(submission.name, _TAKEN)
             return True
         outcome = register.submit(self.session, submission)
         if outcome.job_id is not None:
-            self._submitted(prepared, submission, outcome.job_id)
+            self.report.add(submission, why=prepared.why, job_id=outcome.job_id)
         elif not outcome.is_full:
-            self.report.refused.append(_refused(submission, outcome))
+            self.report.refuse(submission, outcome)
         return not outcome.is_full
 
     def _plan(self, new: Sequence[Prepared]) -> None:
         """Record these as waiting, with the environment that they are to have."""
         experiment = self.session.experiment
         for prepared in new:
-            write_launcher(experiment, self.session.settings, prepared)
+            write_launcher(self.session, prepared)
         entries = experiment.ledger.entries()
         salts = (e.planned.environment.partition(":")[0] for e in entries if e.planned is not None)
         environment = digest(for_evals(self.session.environ), salt=next(salts, None) or register.new_token())
@@ -149,39 +162,22 @@ class EvalSubmitter:
         submitter = Submitter(self.session, "submitting", self.sleep)
         progress = submitter.run(until_monotonic_s=time.monotonic() + _PATIENCE_S)
         for submission, job_id in progress.submitted:
-            token = submission.token
-            self._submitted(new.get(token), submission, job_id, why=progress.changes.get(token, ""))
-        self.report.refused += [_refused(submission, outcome) for submission, outcome in progress.refused]
-        self._report_waiting(progress)
-
-    def _report_waiting(self, progress: Progress) -> None:
-        session = self.session
-        left = waiting(session.experiment.ledger.entries())
+            prepared = new.get(submission.token)
+            why = prepared.why if prepared is not None else ""
+            self.report.add(submission, why=why or progress.changes.get(submission.token, ""), job_id=job_id)
+        for submission, outcome in progress.refused:
+            self.report.refuse(submission, outcome)
+        left = waiting(self.session.experiment.ledger.entries())
         why = progress.detail or "submitted by somebody else"
         self.report.waiting += [{"name": entry.submission.name, "why": why} for entry in left]
         if left:
-            log_progress(Observer(session, role="command"), progress)
-
-    def _submitted(self, prepared: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
-        row = {"name": submission.name, "job_id": job_id, "script": submission.script}
-        why = prepared.why if prepared is not None and prepared.why else why
-        self.report.submitted.append({**row, "why": why} if why else row)
+            log_progress(Observer(self.session, role="command"), progress)
 
 
-def _refused(submission: Submission, outcome: Submitted) -> dict[str, str]:
-    """Slurm's message about one script."""
-    hint = "; it is not known whether Slurm took it: run the same command again to find out" if outcome.unknown else ""
-    return {"name": submission.name, "script": submission.script, "error": outcome.refusal + hint}
-
-
-def start_monitor_jobs(
-    session: Session, *, mode: Mode, sidecar: MonitorJobReport | None = None
-) -> tuple[MonitorJobReport, MonitorJobReport]:
+def start_monitor_jobs(session: Session, report: MonitorJobReports, *, mode: Mode) -> None:
     """Poll once, to record Submit times, then submit the completion job and the sidecar unless they are in the queue.
 
-    Returns what became of the completion job and of the sidecar.
-
-    `sidecar`: what became of one that was submitted before.
+    The report gets what became of them; it may have a sidecar that was submitted before.
     """
     observer = Observer(session, role="command")
     observed = observer.observe_once(at_least_s=0)
@@ -189,22 +185,22 @@ def start_monitor_jobs(
     waiting_for = active_jobs(session.experiment, state)
     old = state.completion.job_id if state.completion is not None else None
     if not waiting_for and not state.waiting:
-        needless = MonitorJobReport("not needed", detail="no eval is active")
-        return needless, sidecar or needless
-    completion = _completion(session, old, alive, waiting_for)
-    if old is not None and completion.status == "submitted" and old in alive:
+        report.completion = MonitorJobReport("not needed", detail="no eval is active")
+        report.sidecar = report.sidecar or report.completion
+        return
+    report.completion = _completion(session, old, alive, waiting_for)
+    if old is not None and report.completion.status == "submitted" and old in alive:
         session.slurm.cancel([old])
-    sidecar = sidecar or _sidecar(session, state, alive, mode=mode)
+    report.sidecar = report.sidecar or _sidecar(session, state, alive, mode=mode)
     observer.record()
-    return completion, sidecar
 
 
-def start_sidecar(session: Session, *, mode: Mode) -> MonitorJobReport:
+def _start_sidecar(session: Session) -> MonitorJobReport:
     """Submit the sidecar before the last of many evals: if the site's limit is reached, it can submit the rest."""
     state = Observer(session, role="command").record()
     queue = session.slurm.queue()
     alive = _alive(None if isinstance(queue, Failure) else queue, state)
-    return _sidecar(session, state, alive, mode=mode)
+    return _sidecar(session, state, alive, mode="sidecar")
 
 
 def _completion(
