@@ -12,6 +12,7 @@ from evalmon_agent.files.append import append_line
 from evalmon_agent.files.lock import held
 from evalmon_agent.files.mounts import LockKind
 from evalmon_agent.files.private import read_private
+from evalmon_agent.files.proc import boot_id
 from evalmon_agent.files.replace import replace_atomically
 from verify_filesystem.finding import Finding
 from verify_filesystem.meeting import Meeting
@@ -56,7 +57,7 @@ def overlapping(holds: list[Hold]) -> int:
 
 def _worker(kind: LockKind, rounds: int, place: str, number: int) -> dict[str, object]:
     chance = random.Random(number)
-    boot = _boot()
+    boot = boot_id()
     holds: list[Hold] = []
     problems: list[str] = []
     for turn in range(rounds):
@@ -89,8 +90,3 @@ def _lines(place: str) -> tuple[int, int]:
         return 0, 0
     torn = sum(not line.endswith(" end") or len(line.split()) != 4 for line in lines)
     return len(lines) - torn, torn
-
-
-def _boot() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
