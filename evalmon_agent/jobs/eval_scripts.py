@@ -49,7 +49,7 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
         try:
             if not is_utf8(path):
                 raise UsageError(f"{path}: a path that is not UTF-8 cannot be recorded; rename it")
-            scripts.append(read_script(path, _content(path, is_named=True)) if is_named else read(experiment, path))
+            scripts.append(read(experiment, path, is_named=is_named))
         except UsageError as error:
             problems += error.lines
     if problems:
@@ -57,10 +57,11 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
     return scripts
 
 
-def read(experiment: Experiment, path: str) -> Script:
-    """One script that the user did not name now: UsageError also if somebody else could have left it there."""
-    _refuse_foreign_links(experiment, path)
-    return read_script(path, _content(path, is_named=False))
+def read(experiment: Experiment, path: str, *, is_named: bool = False) -> Script:
+    """One script; UsageError also if the user did not name it now, and somebody else could have left it there."""
+    if not is_named:
+        _refuse_foreign_links(experiment, path)
+    return read_script(path, _content(path, is_named=is_named))
 
 
 def change_since(path: str, submitted: bytes) -> str:

@@ -184,12 +184,13 @@ def start_monitor_jobs(session: Session, report: MonitorJobReports, *, mode: Mod
     state, alive = observed.state, _alive(observed.queue, observed.state)
     waiting_for = active_jobs(session.experiment, state)
     old = state.completion.job_id if state.completion is not None else None
+    old = old if old in alive else None
     if not waiting_for and not state.waiting:
         report.completion = MonitorJobReport("not needed", detail="no eval is active")
         report.sidecar = report.sidecar or report.completion
         return
-    report.completion = _completion(session, old, alive, waiting_for)
-    if old is not None and report.completion.status == "submitted" and old in alive:
+    report.completion = _completion(session, old, waiting_for)
+    if old is not None and report.completion.status == "submitted":
         session.slurm.cancel([old])
     report.sidecar = report.sidecar or _sidecar(session, state, alive, mode=mode)
     observer.record()
@@ -203,10 +204,9 @@ def _start_sidecar(session: Session) -> MonitorJobReport:
     return _sidecar(session, state, alive, mode="sidecar")
 
 
-def _completion(
-    session: Session, old: JobId | None, alive: frozenset[JobId], waiting_for: Sequence[JobId]
-) -> MonitorJobReport:
-    if old in alive and not _came_later(session.experiment, old):
+def _completion(session: Session, old: JobId | None, waiting_for: Sequence[JobId]) -> MonitorJobReport:
+    """`old`: a completion job that is not over."""
+    if old is not None and not _came_later(session.experiment, old):
         return MonitorJobReport("running", old)
     later_s = 0 if waiting_for else WAITING_BEGIN_S
     outcome = submit_monitor_job(session, "completion", afterany=waiting_for, later_s=later_s)
@@ -218,10 +218,10 @@ def _completion(
     return MonitorJobReport("submitted", outcome.job_id, f"after {counted(number, 'job')}")
 
 
-def _came_later(experiment: Experiment, completion: JobId | None) -> bool:
+def _came_later(experiment: Experiment, completion: JobId) -> bool:
     """Whether an eval was accepted after that completion job, which therefore does not wait for it."""
     entries = experiment.ledger.index()
-    entry = entries.of_job(completion) if completion is not None else None
+    entry = entries.of_job(completion)
     since = entry.at if entry is not None else 0.0
     return any(e.is_eval and e.accepted is not None and e.accepted.at > since for e in entries)
 
