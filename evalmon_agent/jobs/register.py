@@ -105,9 +105,8 @@ def _is_free(submission: Submission, entries: Entries, *, instead_of: Mapping[Na
     counting = registry.latest(entries.of_name(submission.name))
     for name in submission.names:
         current = counting.get(name)
-        current_token = None if current is None else current.token
-        is_our_plan = current is not None and current.is_waiting and current_token == token
-        if not is_our_plan and instead_of.get(name) != current_token:
+        is_our_plan = current is not None and current.is_waiting and current.token == token
+        if not is_our_plan and instead_of.get(name) != (None if current is None else current.token):
             return False
     return True
 

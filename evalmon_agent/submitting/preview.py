@@ -120,14 +120,13 @@ def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str
 
 
 def _totals(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
-    sizes = [job.prepared.submission.size for job in jobs]
-    hours = [_gpu_hours(job, partitions) for job in jobs]
-    known_hours = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
+    hours = [(job.prepared.submission.size, _gpu_hours(job, partitions)) for job in jobs]
+    known_hours = [size * each for size, each in hours if each is not None]
     return Totals(
-        evals=sum(sizes),
+        evals=sum(size for size, _ in hours),
         monitor_jobs=_monitor_job_count(session, jobs, partitions, mode=mode),
         gpu_hours=sum(known_hours) if known_hours or not jobs else None,
-        evals_without_gpu_hours=sum(size for size, each in zip(sizes, hours, strict=True) if each is None),
+        evals_without_gpu_hours=sum(size for size, each in hours if each is None),
     )
 
 

@@ -30,7 +30,6 @@ from evalmon_agent.tracking.registry import Entry, Submission, in_queue, waiting
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.sizes import counted
 
-Sleep = Callable[[float], object]
 Role = Literal["submitting", "looking", "monitor job"]
 """What this process is: a command that submits, another command, the sidecar or the completion job."""
 Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
@@ -75,7 +74,7 @@ class Submitter:
 
     session: Session
     role: Role
-    sleep: Sleep = time.sleep
+    sleep: Callable[[float], object] = time.sleep
     _forbidden: str = ""
     _full: _Full | None = None
     _saved: LastSaved = field(default_factory=LastSaved)
@@ -100,8 +99,9 @@ class Submitter:
             register.resolve(self.session, sleep=self.sleep)
         except SlurmUnavailableError as error:
             return _because(progress, "room", str(error))
-        if self._full is not None and self._is_still_full():
-            return _because(progress, "limit", self._full.message)
+        full = self._full
+        if full is not None and self._is_still(full):
+            return _because(progress, "limit", full.message)
         self._full = None
         while True:
             left = waiting(ledger.entries())
@@ -178,12 +178,10 @@ class Submitter:
         progress.refused.append((submission, outcome))
         return True
 
-    def _is_still_full(self) -> bool:
+    def _is_still(self, full: _Full) -> bool:
         """Whether no eval has ended since; every five minutes it is tried anyway, as other jobs may have made room."""
-        full = self._full
-        if full is None or time.monotonic() - full.at_monotonic_s >= _ASK_AGAIN_S:
-            return False
-        return self._evals_in_queue() >= full.in_queue
+        is_recent = time.monotonic() - full.at_monotonic_s < _ASK_AGAIN_S
+        return is_recent and self._evals_in_queue() >= full.in_queue
 
     def _evals_in_queue(self) -> int:
         entries = self.session.experiment.ledger.entries()
