@@ -1,6 +1,7 @@
 """Reads JSON that comes in pieces: small texts whole, the objects of a large array one by one. Pure.
 
-Memory: a text of 10 MiB, or an object of 3 Mi characters, with their values: 50 MiB at most.
+Memory: a text of 10 MiB, or an object of 12 MiB, with their values: 60 MiB at most. Python stores a text by its widest
+character: with one emoji it takes four bytes for each, so such texts are read up to a quarter of that.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
@@ -15,13 +17,18 @@ from typing import Any
 from evalmon_agent.evidence.result import TooLargeError, UnreadableLogError
 
 _WHOLE_AT_MOST_BYTES = 10 * 1024 * 1024
-_OBJECT_AT_MOST_CHARS = 3 * 1024 * 1024
+_WIDE_AT_MOST_BYTES = 3 * 1024 * 1024
+_OBJECT_AT_MOST_BYTES = 12 * 1024 * 1024
+_PIECE_AT_MOST_BYTES = 1024 * 1024
 _OBJECTS_AT_MOST = 300_000
 # A value takes 30 to 150 bytes of memory and at least one of these in the text.
 _VALUES_AT_MOST = 800_000
 _OF_VALUES = (b'"', b",", b"[", b"{")
 # The members of an object take most.
 _MEMBERS_AT_MOST = 100_000
+_MEMBER = re.compile(rb'"\s*:')
+# UTF-8's first byte of a character that takes four bytes in memory too.
+_WIDE = re.compile(rb"[\xf0-\xf4]")
 _VALUES_OF_OBJECT_AT_MOST = 300_000
 _BETWEEN = re.compile(r"[\s,]*")
 _NAME_BYTES = 64
@@ -74,7 +81,7 @@ def objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     pieces = iter(pieces)
-    text, count, is_begun, try_at_chars = "", 0, False, 0
+    text, count, is_begun, try_at_bytes = "", 0, False, 0
     for piece in chain(pieces, [None]):
         text += decode(piece or b"", piece is None)
         if not is_begun:
@@ -82,7 +89,8 @@ def objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             if text[:1] not in {"", "["}:
                 break
             is_begun, text = text != "", text[1:]
-        if len(text) < try_at_chars and piece is not None:
+        size = sys.getsizeof(text)
+        if size < try_at_bytes and piece is not None:
             continue
         if _is_too_large(text):
             break
@@ -93,7 +101,8 @@ def objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             yield value
             count, at = count + 1, end
         text = text[at:]
-        try_at_chars = 0 if at else 2 * len(text)  # a large object is not tried at each piece of it
+        # A large object is not tried at each piece of it, but before it is too large.
+        try_at_bytes = 0 if at else min(size * 3 // 2, _OBJECT_AT_MOST_BYTES - _PIECE_AT_MOST_BYTES)
         if _BETWEEN.sub("", text, count=1).startswith("]"):
             for _ in pieces:
                 pass  # whoever gives them may find at their end that they are damaged
@@ -104,7 +113,7 @@ def objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def _is_too_large(text: str) -> bool:
     """Whether it is more than an object that is read and the piece behind it."""
     values = sum(text.count(character.decode()) for character in _OF_VALUES)
-    return len(text) > _OBJECT_AT_MOST_CHARS or values > _VALUES_OF_OBJECT_AT_MOST
+    return sys.getsizeof(text) > _OBJECT_AT_MOST_BYTES or values > _VALUES_OF_OBJECT_AT_MOST
 
 
 def _whole_values(text: str) -> Iterator[tuple[Any, int]]:
@@ -125,8 +134,10 @@ def _check_size(text: bytes) -> None:
 
 
 def _decoded(text: bytes) -> Any:
-    if sum(map(text.count, _OF_VALUES)) > _VALUES_AT_MOST or text.count(b":") > _MEMBERS_AT_MOST:
+    if sum(map(text.count, _OF_VALUES)) > _VALUES_AT_MOST or sum(1 for _ in _MEMBER.finditer(text)) > _MEMBERS_AT_MOST:
         raise TooLargeError("its header has too many values")
+    if len(text) > _WIDE_AT_MOST_BYTES and _WIDE.search(text):
+        raise TooLargeError(f"its header is larger than {_WIDE_AT_MOST_BYTES >> 20} MiB and has emoji or the like")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -86,24 +86,47 @@ def test_objects_are_all_or_none() -> None:
     assert [objects(other) for other in (b"", b"{}", b"[1]", b'[{"a": 1}, 2]', b"[{} x]")] == [None] * 5
 
 
+@pytest.mark.parametrize("behind", [0, 1000, 6_000_000])
+@pytest.mark.parametrize("size", [1_900_000, 2_300_000, 4_000_000, 7_000_000, 11_000_000])
+def test_a_large_object_is_read_whatever_comes_behind_it(size: int, behind: int) -> None:
+    small = b', {"x": "' + b"y" * 990 + b'"}'
+    found = objects(b'[{"x": "' + b"x" * size + b'"}' + small * (behind // 1000) + b"]", 256 * 1024)
+    assert found is not None
+    assert (len(found[0]["x"]), len(found)) == (size, 1 + behind // 1000)
+
+
 def test_an_object_that_is_too_large_ends_the_reading() -> None:
-    assert objects(b'[{"x": "' + b"x" * 3_000_000 + b'"}]', 100_000) is not None
-    assert objects(b'[{"x": "' + b"x" * 7_000_000 + b'"}]', 100_000) is None
+    assert objects(b'[{"x": "' + b"x" * 14_000_000 + b'"}]', 256 * 1024) is None
+    assert objects(b'[{"x": "' + b"x" * 4_000_000 + "\N{CRAB}".encode() + b'"}]', 256 * 1024) is None
 
 
+def test_a_header_of_many_ids_with_colons_is_read() -> None:
+    ids = [f"train:{n}" for n in range(230_000)]
+    assert json_pieces.whole([json.dumps({"ids": ids}).encode()]) == {"ids": ids}
+
+
+@pytest.mark.parametrize("is_header", [False, True], ids=["object", "header"])
 @pytest.mark.parametrize(
-    "value", [b'"' + "\N{CRAB}".encode() * 2_900_000 + b'"', b"[" + b"[],[],[]," * 900_000 + b"1]"]
+    "value",
+    [
+        b'"' + "\N{CRAB}".encode() * 2_900_000 + b'"',
+        b'"' + b"x" * 9_900_000 + "\N{CRAB}".encode() + b'"',
+        b'"' + b"x" * 9_900_000 + "\N{CYRILLIC SMALL LETTER ZHE}".encode() + b'"',
+        b'"' + b"x" * 9_900_000 + b'"',
+        b"[" + b"[],[],[]," * 900_000 + b"1]",
+    ],
+    ids=["emoji", "one-emoji", "one-letter", "ascii", "lists"],
 )
-def test_no_object_takes_more_than_64_mib_of_memory(value: bytes) -> None:
+def test_no_text_takes_more_than_64_mib_of_memory(value: bytes, is_header: bool) -> None:
     script = f"""
 import resource, sys
 sys.path.insert(0, {str(Path(json_pieces.__file__).parents[2])!r})
-from evalmon_agent.evidence.json_pieces import objects
+from evalmon_agent.evidence.json_pieces import objects, whole
 from evalmon_agent.evidence.result import UnreadableLogError
 pieces = iter(lambda: sys.stdin.buffer.read(256 * 1024), b"")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    print(sum(1 for _ in objects(pieces)))
+    print(whole(pieces) is None if {is_header} else sum(1 for _ in objects(pieces)))
 except UnreadableLogError:
     print("unread")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)

@@ -42,6 +42,7 @@ class Process:
     executable: str = ""
     judged_s: float = 0.0
     look_next_s: float = 0.0
+    can_wait: bool = False
     looked_at: float | None = None
     """When it was last seen to run no eval."""
     files: OpenFiles | None = None

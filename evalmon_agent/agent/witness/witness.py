@@ -45,12 +45,14 @@ _NEVER = float("inf")
 # soon.
 _AN_EIGHTH, _A_HALF = 0.125, 0.5
 _OTHERS_AT_LEAST_EVERY_S = 60.0
-_EVALS_AT_LEAST_EVERY_S = _LISTED_AT_LEAST_EVERY_S = 10.0
+_EVALS_AT_LEAST_EVERY_S = 10.0
+_LISTED_AT_LEAST_EVERY_S = 30.0
 
-# A shell goes on when what it waits for ends: while nothing begins or ends on the node, it is looked at less often. One
-# that goes on by what no process does (it reads a FIFO) is met a few seconds later.
+# The first system calls after a sleep cost most, so looks that can wait are made together. A shell goes on when what it
+# waits for ends: while nothing begins or ends on the node, it can wait. One that goes on by what no process does (it
+# reads a FIFO) is met a few seconds later.
 _LOOKS_AFTER_A_CHANGE = 4
-_SHELLS_AT_LEAST_EVERY_S = 5.0
+_TOGETHER_EVERY_S = 5.0
 
 # A report in between tells what a kill would lose.
 _FIRST_REPORT_AFTER_S = 3.0
@@ -78,7 +80,7 @@ class Witness:
         self._looks, self._left_out, self._trouble = 0, 0, ""
         self._is_changed = True
         self._loadavg, self._numbers, self._looks_without_change = -1, list[bytes](), 0
-        self._is_changing, self._list_next_s, self._shells_next_s = True, 0.0, 0.0
+        self._is_changing, self._list_next_s, self._together_next_s = True, 0.0, 0.0
         self._next_report_s, self._reported_s = _NEVER, -_NEVER
         self._poll = select.poll()
         self._watched: dict[int, Process] = {}
@@ -152,11 +154,13 @@ class Witness:
             self._since = time.time()
         if self._is_listing_due(now_s):
             self._try(lambda: self._list(source, now_s))
-        passes_shells = self._looks_without_change >= _LOOKS_AFTER_A_CHANGE and now_s < self._shells_next_s
-        if not passes_shells:
-            self._shells_next_s = now_s + _SHELLS_AT_LEAST_EVERY_S
+        is_together = now_s >= self._together_next_s
+        if is_together:
+            self._together_next_s = now_s + _TOGETHER_EVERY_S
+        is_quiet = self._looks_without_change >= _LOOKS_AFTER_A_CHANGE
         for process in self._processes.values():
-            if process.look_next_s <= now_s and not (process.is_shell and passes_shells):
+            can_wait = is_quiet if process.is_shell else process.can_wait
+            if process.look_next_s <= now_s and (is_together or not can_wait):
                 with suppress(OSError):  # its end is noted by the next look
                     self._look_at(process, now_s)
                 self._schedule(process, now_s)
@@ -241,7 +245,8 @@ class Witness:
             return
         at_least_every_s = _OTHERS_AT_LEAST_EVERY_S if process.program is None else _EVALS_AT_LEAST_EVERY_S
         part = _A_HALF if process.files is None else _AN_EIGHTH
-        process.look_next_s = now_s + min((now_s - process.judged_s) * part, at_least_every_s)
+        interval_s = min((now_s - process.judged_s) * part, at_least_every_s)
+        process.look_next_s, process.can_wait = now_s + interval_s, interval_s >= _TOGETHER_EVERY_S
 
     def _look_at_files(self, process: Process) -> None:
         """Raises OSError: it is gone, or another user's."""
