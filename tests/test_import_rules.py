@@ -41,7 +41,7 @@ FORBIDDEN = {
     "submitting": "commands.submit",
     "checks": "commands.doctor",
     "report_page": "commands.report",
-    "commands.sidecar": "report_page.write",
+    "commands.sidecar": "report_page.page",
 }
 OUTSIDE = {
     "agent": "click",

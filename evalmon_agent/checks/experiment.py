@@ -18,8 +18,7 @@ from evalmon_agent.files.marker import marker_works
 from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.replace import OLD_AFTER_S
-from evalmon_agent.notify.deliver import INSTALL, NOT_INSTALLED, what_to_do
-from evalmon_agent.notify.journal import Journal, targets_of
+from evalmon_agent.notify.deliver import INSTALL, NOT_INSTALLED, Journal, targets_of, what_to_do
 from evalmon_agent.settings import Settings
 from evalmon_agent.words.sizes import counted
 

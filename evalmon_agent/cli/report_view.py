@@ -62,7 +62,7 @@ def _scores(summary: Summary, width: int) -> Iterator[str]:
             rows.append([(printable(f"  {row.run or 'no run'}"), None), *[(text, None) for text in cells]])
     table = list(table_lines(["Task and run", *epochs], rows, width=width, optional=epochs[:-1]))
     yield from table
-    if missing := sum(epoch not in table[0] for epoch in epochs):
+    if missing := sum(f"{epoch} " not in f"{table[0]} " for epoch in epochs):
         yield f"({counted(missing, 'epoch')} left out; widen the terminal, or see summary.md)"
 
 

@@ -31,7 +31,7 @@ from evalmon_agent.monitor.finalize import (
 )
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again, measure
 from evalmon_agent.monitor.poll import Observed, Observer
-from evalmon_agent.report_page.write import write_page
+from evalmon_agent.report_page.page import write_page
 from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, log_progress

@@ -14,8 +14,7 @@ from evalmon_agent.cli.options import experiment_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.notify.deliver import INSTALL, NOT_INSTALLED, send, send_due
-from evalmon_agent.notify.journal import RUN_AT_MOST_S, targets_of
+from evalmon_agent.notify.deliver import INSTALL, NOT_INSTALLED, RUN_AT_MOST_S, send, send_due, targets_of
 from evalmon_agent.session import Session
 from evalmon_agent.summary.notifications import a_test
 

@@ -17,7 +17,7 @@ from evalmon_agent.files.pinned import shown
 from evalmon_agent.monitor.finalize import tell_changed_verdicts, write_summary
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again
 from evalmon_agent.monitor.poll import Observer
-from evalmon_agent.report_page.write import write_page
+from evalmon_agent.report_page.page import write_page
 from evalmon_agent.session import Session
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary

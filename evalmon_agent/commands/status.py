@@ -87,8 +87,6 @@ def command(
     if watch:
         with interruptible("evals keep running; evalmon status --watch shows them again"):
             summary = _watch(lambda: status(session), show, every_s=session.settings.poll_interval)
-        if not sys.stdout.isatty():
-            print_text(show(summary, None))
     else:
         summary = status(session)
         if as_json:
@@ -229,7 +227,10 @@ def _finish(observer: Observer, state: ExperimentState) -> ExperimentState:
     return finalize(observer) if is_ready(state) else state
 
 
-def _watch(ask: Callable[[], Summary], show: Callable[[Summary, os.terminal_size], str], *, every_s: float) -> Summary:
+_Show = Callable[[Summary, os.terminal_size | None], str]
+
+
+def _watch(ask: Callable[[], Summary], show: _Show, *, every_s: float) -> Summary:
     """The view, renewed until no eval is active or the user ends it; in a file or a pipe a line for each change."""
     from rich.console import Console, Group  # noqa: PLC0415 - a tenth of a second, which only this needs
     from rich.live import Live  # noqa: PLC0415
@@ -237,7 +238,7 @@ def _watch(ask: Callable[[], Summary], show: Callable[[Summary, os.terminal_size
 
     console = Console()
     if not console.is_terminal or console.is_dumb_terminal:
-        return _watch_line_by_line(ask, every_s=every_s)
+        return _watch_line_by_line(ask, show, every_s=every_s)
     summary = ask()
     with Live(console=console, auto_refresh=False) as live:
         while True:
@@ -265,8 +266,8 @@ def _samples_bar(summary: Summary) -> list[RenderableType]:
     return [bar.get_renderable()]
 
 
-def _watch_line_by_line(ask: Callable[[], Summary], *, every_s: float) -> Summary:
-    """The verdict, whenever it changes, until no eval is active."""
+def _watch_line_by_line(ask: Callable[[], Summary], show: _Show, *, every_s: float) -> Summary:
+    """The verdict, whenever it changes, until no eval is active; then the view."""
     last = ""
     while (summary := ask()).verdicts["active"]:
         line = verdict_line(summary)
@@ -274,4 +275,5 @@ def _watch_line_by_line(ask: Callable[[], Summary], *, every_s: float) -> Summar
             print_text(line)
         last = line
         time.sleep(min(every_s, _SHOWN_AGAIN_S))
+    print_text(show(summary, None))
     return summary

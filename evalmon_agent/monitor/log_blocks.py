@@ -20,8 +20,7 @@ from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.jobs.monitor_jobs import active_jobs
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
-from evalmon_agent.notify.deliver import what_to_do
-from evalmon_agent.notify.journal import Target
+from evalmon_agent.notify.deliver import Target, what_to_do
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.summary.notifications import EvalFailure, failures_among

@@ -28,8 +28,7 @@ from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.replace import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import log_blocks
-from evalmon_agent.notify.deliver import Notifier
-from evalmon_agent.notify.journal import targets_of
+from evalmon_agent.notify.deliver import Notifier, targets_of
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
@@ -211,7 +210,7 @@ class Observer:
             settled = log_blocks.settled_by(events, held.state)
             happened = log_blocks.blocks_of(events, held.state, self.experiment, settled, now=now)
             targets = targets_of(self.settings)
-            failing = self.notifier.failing(targets) if targets else {}
+            failing = self.notifier.journal.read().failing(targets) if targets else {}
             unsent = log_blocks.unsent(held.state, targets, failing, now)
             failures = log_blocks.failures_of(events, held.state, settled) if targets else []
             new = [*log_blocks.set_aside(held, now), *extra, *poll, *happened, *ours, *unsent]

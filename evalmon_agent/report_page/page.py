@@ -1,24 +1,33 @@
-"""Writes the HTML of report.html from the summary and the plots. Pure.
+"""Writes report.html: from the summary, and from plots that a process of its own draws (`draw.py`).
 
-The template escapes all outside text, and each value in it is made printable first (`finalize`).
+The template escapes all outside text, and each value in it is made printable first (`finalize`). The page does without
+the plots that it did not get.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cache
+from importlib.util import find_spec
+from typing import NamedTuple
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import evalmon_agent
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.progress_bar import progress_bar
+from evalmon_agent.slurm import commands
 from evalmon_agent.summary.attention import groups, in_order, need_attention, next_round, verdict_line
-from evalmon_agent.summary.cost import FIGURE_WORDS, KWH_J
-from evalmon_agent.summary.records import AttemptSummary, Cost, EvalSummary, Summary
+from evalmon_agent.summary.cost import FIGURE_WORDS, KWH_J, together
+from evalmon_agent.summary.records import Cost, EvalSummary, Summary
 from evalmon_agent.summary.scores import run_task_epoch, score_table
 from evalmon_agent.words.durations import human, parse_stamp, total
 from evalmon_agent.words.printable import printable
@@ -40,23 +49,70 @@ _GLYPHS = {
     "active": "▸",
     "dropped": "·",
 }
-
 _ADVICE_AT_MOST = 40
+_DRAWING_S = 120.0
+_NOT_INSTALLED = (
+    "The plots are missing: evalmon is installed without its extra `report`. To add them: "
+    "{python} -m pip install vl-convert-python, then evalmon report EXP."
+)
 
 Plots = Mapping[tuple[str, str], str]
 """SVG by kind (utilization, memory, score) and key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+def write_page(experiment: Experiment, summary: Summary, *, environ: Mapping[str, str], mode: int) -> str | None:
+    """Replace report.html by what the summary says, which stands in summary.json.
+
+    Returns why plots are missing, None if all are there. The drawing takes two minutes at most.
+
+    Raises:
+        OSError: the page could not be written.
+    """
+    plots, note = _draw(experiment, environ) if _has_plots(summary) else ({}, None)
+    replace_atomically(experiment.report_html, render(summary, plots=plots, note=note).encode(), mode=mode)
+    return note
+
+
+def _has_plots(summary: Summary) -> bool:
+    """Whether there is anything to draw; otherwise no process is started."""
+    has_use = any(ev.gpu is not None for ev in drawn_evals(summary))
+    return has_use or any(len(row.points) > 1 for row in score_table(summary.evals).rows)
+
+
+def _draw(experiment: Experiment, environ: Mapping[str, str]) -> tuple[Plots, str | None]:
+    if find_spec("vl_convert") is None:
+        return {}, _NOT_INSTALLED.format(python=sys.executable)
+    argv = [sys.executable, "-E", "-P", "-m", "evalmon_agent.report_page.draw", experiment.root, experiment.id or ""]
+    with progress_bar("Drawing report.html") as show:
+
+        def goes_on() -> bool:
+            show(0)
+            return False
+
+        done = commands.run(argv, timeout_s=_DRAWING_S, env=environ, dies_with_us=True, stopped=goes_on)
+    plots = {}
+    for line in done.stdout.split("\n"):
+        with suppress(ValueError):  # the last line of a process that was ended
+            kind, key, svg = json.loads(line)
+            plots[kind, key] = svg
+    return plots, None if done.ok else f"Some plots are missing: {_why(done)}."
+
+
+def _why(done: commands.Finished) -> str:
+    if done.timed_out:
+        return f"drawing them took more than {_DRAWING_S:.0f} s"
+    said = done.stderr.strip().rpartition("\n")[2] or done.problem
+    return f"the process that draws them ended with status {done.returncode}{': ' * bool(said)}{said}"
+
+
+class Tick(NamedTuple):
     """A mark of the time line: its place in percent of the width, and what it says."""
 
     at_pct: float
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(NamedTuple):
     """A part of an eval's life in the time line, in percent of the width. `kind`: wait or run."""
 
     kind: str
@@ -71,29 +127,26 @@ class TimeLine:
         attempts = [attempt for ev in summary.evals for attempt in ev.attempts]
         begun = [at for attempt in attempts if (at := stamp(attempt.submitted) or stamp(attempt.started)) is not None]
         ended = [at for attempt in attempts if (at := stamp(attempt.ended)) is not None]
-        written = stamp(summary.generated_at) or 0.0
+        written = parse_stamp(summary.generated_at)
         active = any(ev.verdict == "active" for ev in summary.evals)
-        self._start = min(begun, default=written)
-        self._end = max([*ended, *begun, *([written] if active else [])], default=written)
+        self._start = min(begun, default=written or 0.0)
+        self._end = max([*ended, *begun, *([written or 0.0] if active else [])], default=written or 0.0)
         self._width_s = max(self._end - self._start, 1.0)
-        self._zone = None
-        if summary.generated_at and parse_stamp(summary.generated_at) is not None:
-            self._zone = datetime.fromisoformat(summary.generated_at).tzinfo
+        self._zone = None if written is None else datetime.fromisoformat(summary.generated_at).tzinfo
         self.ticks = list(self._ticks())
 
     def bars(self, ev: EvalSummary) -> list[Bar]:
         """Each attempt's time in the queue and time of running."""
-        return [bar for attempt in ev.attempts for bar in self._of(attempt, is_last=attempt is ev.attempts[-1], ev=ev)]
-
-    def _of(self, attempt: AttemptSummary, *, is_last: bool, ev: EvalSummary) -> Iterator[Bar]:
-        submitted, started, ended = stamp(attempt.submitted), stamp(attempt.started), stamp(attempt.ended)
-        now = self._end if is_last and ev.verdict == "active" else None
-        waited_until = started or ended or now
-        if submitted is not None and waited_until is not None:
-            yield self._bar("wait", submitted, waited_until)
-        run_until = ended or now
-        if started is not None and run_until is not None:
-            yield self._bar("run", started, run_until)
+        bars = []
+        for attempt in ev.attempts:
+            submitted, started, ended = stamp(attempt.submitted), stamp(attempt.started), stamp(attempt.ended)
+            now = self._end if attempt is ev.attempts[-1] and ev.verdict == "active" else None
+            waited_until, run_until = started or ended or now, ended or now
+            if submitted is not None and waited_until is not None:
+                bars.append(self._bar("wait", submitted, waited_until))
+            if started is not None and run_until is not None:
+                bars.append(self._bar("run", started, run_until))
+        return bars
 
     def _bar(self, kind: str, start: float, end: float) -> Bar:
         return Bar(kind, self._pct(start), max(self._pct(end) - self._pct(start), 0.0))
@@ -128,15 +181,7 @@ def costs_by_run(evals: Sequence[EvalSummary]) -> dict[str, tuple[int, Cost]]:
     by_run: dict[str, list[Cost]] = {}
     for ev in evals:
         by_run.setdefault(run_task_epoch(ev.name)[0], []).append(ev.cost)
-
-    def total_of(costs: Sequence[Cost], name: str) -> float | None:
-        values = [getattr(cost, name) for cost in costs]
-        return None if None in values else sum(values)
-
-    return {
-        run: (len(costs), Cost(**{name: total_of(costs, name) for name in FIGURE_WORDS}))
-        for run, costs in by_run.items()
-    }
+    return {run: (len(costs), together(costs)) for run, costs in by_run.items()}
 
 
 def drawn_evals(summary: Summary) -> list[EvalSummary]:
@@ -182,7 +227,6 @@ def _template() -> Template:
     environment.filters.update(
         duration=_short,
         energy=_energy,
-        hours=_hours,
         total=total,
         bytes=human_bytes,
         number=number,
@@ -223,10 +267,6 @@ def _state_in_words(ev: EvalSummary) -> str:
 def _short(seconds: float | None) -> str:
     """`1h 30m`, `4m 52s`; empty for None."""
     return "" if seconds is None else human(seconds).removesuffix(" 0s").removesuffix(" 0m")
-
-
-def _hours(hours: float | None) -> str:
-    return number(hours, digits=2)
 
 
 def _energy(energy_j: float | None) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Struct
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, one_line, phrase, plural
-from evalmon_agent.summary.causes import diagnosis_of
-from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, Summary
+from evalmon_agent.summary.failures import diagnosis_of
+from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, NodeSummary, Summary
 from evalmon_agent.tracking.verdict import NEEDS_ATTENTION, NEEDS_YOU, NOT_LOOKED_FOR, UNSUCCESSFUL
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted, number
@@ -86,24 +87,23 @@ def _active(evals: Sequence[EvalSummary]) -> str:
     return ", ".join(f"{count} {words}" for words, count in counts.items() if count)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Group(Struct, frozen=True, kw_only=True):
     """What a person has to look at once, however many evals it is about; `verdict` is the worst of theirs.
 
     `title` is to be read after the number of evals; `evidence`: the line that shows it, of one of them; `commands`:
-    what to type next; `samples`: how many samples failed by it; `gpu_hours`: what it cost, if that is known.
+    what to type next; `samples`: how many samples failed by it; `gpu_hours`: what it cost, if that is known; `count`:
+    how many evals it is about, if not all of them are in `evals`.
     """
 
     verdict: str
     title: str
     evals: Sequence[EvalSummary]
-    evidence: str | None
-    advice: Sequence[str]
-    commands: Sequence[str]
+    evidence: str | None = None
+    advice: Sequence[str] = ()
+    commands: Sequence[str] = ()
     samples: int = 0
     gpu_hours: float | None = None
     count: int | None = None
-    """How many evals it is about, if not all of them are in `evals`."""
 
     @property
     def headline(self) -> str:
@@ -116,24 +116,19 @@ class Group:
     @property
     def loss(self) -> str:
         """What it cost, in words; empty if nothing is known."""
-        hours = (
-            [number(self.gpu_hours, " GPU-hours", digits=2)]
-            if self.gpu_hours and self.gpu_hours >= _WORTH_SAYING_H
-            else []
-        )
-        return ", ".join([*hours, *([counted(self.samples, "failed sample")] if self.samples else [])])
+        is_worth_saying = self.gpu_hours is not None and self.gpu_hours >= _WORTH_SAYING_H
+        parts = [number(self.gpu_hours, " GPU-hours", digits=2)] if is_worth_saying else []
+        parts += [counted(self.samples, "failed sample")] if self.samples else []
+        return ", ".join(parts)
 
 
 def groups(summary: Summary) -> list[Group]:
     """The causes, most costly first, then suspicious nodes, alerts, and what cannot be verified."""
     evals = {ev.name: ev for ev in summary.evals}
-    causes = [
-        _of_cause(summary, cause, [evals[name] for name in cause.evals if name in evals]) for cause in summary.causes
-    ]
     return [
-        *(group for group in causes if group.evals),
-        *_nodes(summary),
-        *_alerts(summary),
+        *(_of_cause(summary, cause, in_order([evals[name] for name in cause.evals])) for cause in summary.causes),
+        *(_of_node(summary, node) for node in summary.nodes if node.suspicious),
+        *_alerts(summary, evals),
         *_unverified(summary),
     ]
 
@@ -163,17 +158,12 @@ def next_round(evals: Sequence[EvalSummary]) -> list[tuple[str, list[str]]]:
 
 def in_order(evals: Sequence[EvalSummary]) -> list[EvalSummary]:
     """Those that need attention first, each kind in the order of the summary."""
-    return sorted(evals, key=_rank)
-
-
-def _rank(ev: EvalSummary) -> int:
-    return _ORDER.index(ev.verdict)
+    return sorted(evals, key=lambda ev: _ORDER.index(ev.verdict))
 
 
 def _of_cause(summary: Summary, cause: CauseSummary, evals: Sequence[EvalSummary]) -> Group:
-    evals = in_order(evals)
     return Group(
-        verdict=evals[0].verdict if evals else "",
+        verdict=evals[0].verdict,
         title=_title(cause.cause, evals),
         evals=evals,
         evidence=None if cause.evidence is None else one_line(cause.evidence),
@@ -221,24 +211,19 @@ def _look(summary: Summary, evals: Sequence[EvalSummary]) -> Iterator[str]:
             yield f"evalmon logs {shlex.quote(summary.experiment)} {shlex.quote(ev.name)}"
 
 
-def _nodes(summary: Summary) -> Iterator[Group]:
-    for node in summary.nodes:
-        if node.suspicious:
-            command = f"evalmon retry {shlex.quote(summary.experiment)} --exclude-nodes {shlex.quote(node.node)}"
-            yield Group(
-                verdict="suspect",
-                title=f"failed on the node {node.node}, of {node.ran} that ran there: more than chance explains",
-                evals=[ev for ev in summary.evals if ev.verdict in NEEDS_YOU and node.node in ev.nodes],
-                count=node.failed,
-                evidence=None,
-                advice=["Exclude the node, and tell the cluster's support"],
-                commands=[command],
-            )
+def _of_node(summary: Summary, node: NodeSummary) -> Group:
+    return Group(
+        verdict="suspect",
+        title=f"failed on the node {node.node}, of {node.ran} that ran there: more than chance explains",
+        evals=[ev for ev in summary.evals if ev.verdict in NEEDS_YOU and node.node in ev.nodes],
+        count=node.failed,
+        advice=["Exclude the node, and tell the cluster's support"],
+        commands=[f"evalmon retry {shlex.quote(summary.experiment)} --exclude-nodes {shlex.quote(node.node)}"],
+    )
 
 
-def _alerts(summary: Summary) -> Iterator[Group]:
+def _alerts(summary: Summary, evals: Mapping[str, EvalSummary]) -> Iterator[Group]:
     """What lasts, together where the same is said of several evals."""
-    evals = {ev.name: ev for ev in summary.evals}
     by_text: dict[str, list[AlertSummary]] = {}
     for alert in summary.alerts:
         if alert.cleared_at is None and alert.name in evals:
@@ -248,9 +233,7 @@ def _alerts(summary: Summary) -> Iterator[Group]:
             verdict="active",
             title=text,
             evals=[evals[alert.name] for alert in alerts if alert.name is not None],
-            evidence=None,
             advice=[alerts[0].advice] if alerts[0].advice else [],
-            commands=[],
         )
 
 
@@ -265,6 +248,5 @@ def _unverified(summary: Summary) -> Iterator[Group]:
             title="could not be verified",
             evals=evals,
             evidence=words or None,
-            advice=[],
             commands=list(_look(summary, evals)),
         )

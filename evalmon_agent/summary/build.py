@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import get_args
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED, Diagnosis, one_line
@@ -16,7 +16,7 @@ from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.node_list import expand
-from evalmon_agent.summary import causes, cost, nodes
+from evalmon_agent.summary import cost, failures
 from evalmon_agent.summary.records import AlertSummary, AttemptSummary, Cost, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
@@ -50,19 +50,13 @@ def build(
 
     `progress`: what the logs of running evals say so far, by name.
     """
-    by_attempt = results_by_attempt(state)
-    settled = {ev.name: by_attempt.get(id(ev.latest), NO_RESULTS) for ev in state.evals.values()}
-    for name, so_far in (progress or {}).items():
-        if name in state.evals and state.evals[name].state is State.RUNNING:
-            settled[name] = EvalResults(results=(so_far,))
-    context = _Context(now, settings, by_attempt, are_gpus_accounted=_are_gpus_accounted(state), iso=cache(iso))
-    evals = [_eval(ev, settled[ev.name], context) for ev in state.evals.values()]
-    advice = [_submission_advice(state)]
-    evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
-    evals += [_unsubmitted(name, "active", advice) for name in state.waiting if name not in state.evals]
-    submitted = {*state.evals, *state.waiting}
-    evals += [_unsubmitted(name, "refused") for name in {**state.refused, **state.dropped} if name not in submitted]
-    evals = [_with_registry(ev, state) for ev in evals]
+    context = _Context(
+        now, settings, results_by_attempt(state), progress or {}, are_gpus_accounted=_are_gpus_accounted(state)
+    )
+    evals = [_eval(ev, context) for ev in state.evals.values()]
+    evals += [_never_submitted(name) for name in state.names if name not in state.evals]
+    if state.waiting or state.refused or state.dropped:
+        evals = [_with_registry(ev, state) for ev in evals]
     states = Counter(ev.state for ev in evals if ev.verdict != "dropped")
     verdicts = Counter(ev.verdict for ev in evals)
     return Summary(
@@ -73,8 +67,8 @@ def build(
         counts={str(s): states[s] for s in State if states[s]},
         verdicts={v: verdicts[v] for v in VERDICTS},
         cost=cost.cost_of_experiment(evals, settings),
-        causes=causes.group(evals),
-        nodes=nodes.summarise(evals),
+        causes=failures.by_cause(evals),
+        nodes=failures.by_node(evals),
         alerts=[_alert(ev, job, alert) for ev in state.counted for job in ev.jobs for alert in job.alerts],
         evals=evals,
     )
@@ -85,35 +79,38 @@ def total_time_s(state: ExperimentState) -> float | None:
     attempts = [a for ev in state.evals.values() for job in ev.jobs for a in job.attempts]
     begun = min((a.submitted_at for a in attempts if a.submitted_at is not None), default=None)
     ended = max((a.ended_at for a in attempts if a.ended_at is not None), default=None)
-    return None if begun is None or ended is None else max(ended - begun, 0.0)
+    return _between_s(begun, ended)
 
 
-@dataclass(frozen=True, slots=True)
-class _Context:
+class _Context(Struct, frozen=True):
     """What holds for all evals of a summary. `results`: those of each attempt, by its `id()`.
 
-    `iso`: as in `durations`, once for each time: the tasks of an array were submitted at one time.
+    `progress`: as in `build`; `iso`: as in `durations`, once for each time, since an array's tasks share their Submit.
     """
 
     now: float
     settings: Settings
     results: Mapping[int, EvalResults]
+    progress: Mapping[str, EvalResult]
     are_gpus_accounted: bool
-    iso: Callable[[float | None], str | None]
+    iso: Callable[[float | None], str | None] = field(default_factory=lambda: cache(iso))
 
 
 def _are_gpus_accounted(state: ExperimentState) -> bool:
     return any(attempt.gpus for ev in state.evals.values() for job in ev.jobs for attempt in job.attempts)
 
 
-def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
+def _eval(ev: Eval, context: _Context) -> EvalSummary:
+    job = ev.jobs[-1]
+    attempt = job.latest or _NOTHING
+    settled = context.results.get(id(attempt), NO_RESULTS)
+    if ev.state is State.RUNNING and ev.name in context.progress:
+        settled = EvalResults(results=(context.progress[ev.name],))
     outcome = verdict(ev, settled)
     diagnosis = diagnosis_of(ev, settled) if outcome in UNSUCCESSFUL else None
-    attempts, costs = _attempts(ev, diagnosis, context)
-    latest = ev.latest
-    attempt = latest or _NOTHING
+    attempts, costs = _attempts(ev, attempt, diagnosis, context)
     # Of a job that nothing is known about yet, only its submission is shown.
-    last = attempts[-1] if latest is not None else _attempt(ev.jobs[-1], attempt, context, diagnosis)[0]
+    last = attempts[-1] if job.attempts else _attempt(job, attempt, context, diagnosis)[0]
     figures, evidence = attempt.figures or _NO_FIGURES, attempt.evidence or _NO_EVIDENCE
     return EvalSummary(
         name=ev.name,
@@ -123,11 +120,11 @@ def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
         verdict=outcome,
         exit_code=last.exit_code,
         signal=last.signal,
-        submitted=last.submitted or context.iso(ev.jobs[-1].registered_at),
+        submitted=last.submitted or context.iso(job.registered_at),
         started=last.started,
         ended=last.ended,
-        queue_s=_queue_s(attempt),
-        elapsed_s=first_known(figures.elapsed_s, last.elapsed_s, _running_s(ev, attempt, now=context.now)),
+        queue_s=_between_s(attempt.submitted_at, attempt.started_at),
+        elapsed_s=first_known(figures.elapsed_s, last.elapsed_s, _running_s(ev, attempt, context.now)),
         time_limit_s=first_known(figures.time_limit_s, attempt.time_limit_s),
         time_efficiency_pct=figures.time_efficiency_pct,
         cpu_efficiency_pct=figures.cpu_efficiency_pct,
@@ -157,25 +154,23 @@ def _alert(ev: Eval, job: Job, alert: Alert) -> AlertSummary:
     return AlertSummary(iso(alert.at), alert.kind, ev.name, text, advice or None, iso(alert.cleared_at))
 
 
-def _waiting(ev: EvalSummary, advice: list[str]) -> EvalSummary:
-    """An eval that is to be submitted again; what is known about its earlier jobs stays."""
-    return replace(ev, state=State.UNSUBMITTED, verdict="active", advice=advice)
-
-
-def _unsubmitted(name: str, verdict: Verdict, advice: Sequence[str] = ()) -> EvalSummary:
-    return EvalSummary(
-        name=name, job_id=None, attempts=[], state=State.UNSUBMITTED, verdict=verdict, advice=list(advice)
-    )
+def _never_submitted(name: str) -> EvalSummary:
+    """It waits, unless Slurm refused it or the user dropped it."""
+    return EvalSummary(name=name, job_id=None, attempts=[], state=State.UNSUBMITTED, verdict="refused")
 
 
 def _with_registry(ev: EvalSummary, state: ExperimentState) -> EvalSummary:
-    """With what only the registry knows of it: that Slurm refused it, or that the user dropped it."""
+    """With what only the registry knows of it: that it is to be submitted (again), was refused, or was dropped.
+
+    What is known about its earlier jobs stays.
+    """
+    if ev.name in state.waiting:
+        ev = replace(ev, state=State.UNSUBMITTED, verdict="active", advice=[_submission_advice(state)])
     refusal = state.refused.get(ev.name)
     if refusal is not None:
         ev = replace(ev, refusal=refusal.error)
     if refusal is not None and ev.verdict == "refused":
-        diagnosis = Diagnosis(REFUSED, one_line(refusal.error), CAUSES[REFUSED].advice)
-        ev = replace(ev, diagnosis=diagnosis)
+        ev = replace(ev, diagnosis=Diagnosis(REFUSED, one_line(refusal.error), CAUSES[REFUSED].advice))
     return replace(ev, verdict="dropped") if ev.name in state.dropped else ev
 
 
@@ -184,14 +179,14 @@ def _submission_advice(state: ExperimentState) -> str:
     return f"Not submitted yet{why}: submitted once there is room, or by: evalmon submit {state.experiment}"
 
 
-def _attempts(ev: Eval, diagnosis: Diagnosis | None, context: _Context) -> tuple[list[AttemptSummary], list[Cost]]:
+def _attempts(
+    ev: Eval, latest: Attempt, diagnosis: Diagnosis | None, context: _Context
+) -> tuple[list[AttemptSummary], list[Cost]]:
     """Each attempt with what it cost; nothing is known of a job of which no attempt is. `diagnosis`: the latest's."""
     summaries, costs = [], []
-    latest = ev.latest
     for job in ev.jobs:
         for attempt in job.attempts:
-            evidence = attempt.evidence or _NO_EVIDENCE
-            why = diagnosis if attempt is latest else evidence.diagnosis
+            why = diagnosis if attempt is latest else (attempt.evidence or _NO_EVIDENCE).diagnosis
             summary, its_cost = _attempt(job, attempt, context, why)
             summaries.append(summary)
             costs.append(its_cost)
@@ -208,10 +203,9 @@ def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis
     exit_code, signal = exit_of(attempt, state)
     results = context.results.get(id(attempt), NO_RESULTS)
     outcome = verdict_on(end.state, attempt, results) if end is not None and end.state in TERMINAL else None
-    elapsed_s = first_known(attempt.elapsed_s, report.elapsed_s)
     last_state = end.state if end is not None else state
     gpus = cost.gpus_of(attempt, are_accounted=context.are_gpus_accounted)
-    hours = cost.hours_of(attempt, last_state, elapsed_s, now=context.now)
+    hours = cost.hours_of(attempt, last_state, now=context.now)
     its_cost = cost.cost_of_attempt(attempt, gpus, hours=hours, prices=context.settings.gpu_hour_price)
     summary = AttemptSummary(
         job_id=job.job_id,
@@ -220,7 +214,7 @@ def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis
         submitted=context.iso(attempt.submitted_at),
         started=context.iso(first_known(attempt.started_at, report.started_at)),
         ended=context.iso(first_known(attempt.ended_at, report.ended_at)),
-        elapsed_s=elapsed_s,
+        elapsed_s=attempt.ran_for_s,
         exit_code=exit_code,
         signal=signal,
         node_list=attempt.node_list,
@@ -232,17 +226,13 @@ def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis
     return summary, its_cost
 
 
-def _queue_s(attempt: Attempt) -> float | None:
-    """The queue time; both times are Slurm's."""
-    if attempt.started_at is None or attempt.submitted_at is None:
-        return None
-    return max(attempt.started_at - attempt.submitted_at, 0.0)
+def _between_s(begun: float | None, ended: float | None) -> float | None:
+    """By one clock; None if a time is unknown."""
+    return None if begun is None or ended is None else max(ended - begun, 0.0)
 
 
-def _running_s(ev: Eval, attempt: Attempt, *, now: float) -> float | None:
-    if ev.final or ev.state is not State.RUNNING or attempt.started_at is None:
-        return None
-    return max(now - attempt.started_at, 0.0)
+def _running_s(ev: Eval, attempt: Attempt, now: float) -> float | None:
+    return None if ev.final or ev.state is not State.RUNNING else _between_s(attempt.started_at, now)
 
 
 def _advice(ev: Eval, attempt: Attempt, *, succeeded: bool) -> list[str]:

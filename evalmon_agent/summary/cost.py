@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.records import NO_COST, AttemptSummary, Cost, EvalSummary, ExperimentCost
@@ -37,10 +39,10 @@ def gpus_of(attempt: Attempt, *, are_accounted: bool) -> dict[str, int] | None:
     return {} if had_none or (are_accounted and attempt.gpus is not None) else None
 
 
-def hours_of(attempt: Attempt, state: State | None, elapsed_s: float | None, *, now: float) -> float | None:
+def hours_of(attempt: Attempt, state: State | None, *, now: float) -> float | None:
     """How long an attempt in this state ran, or has run so far; None: unknown."""
-    if elapsed_s is not None:
-        return elapsed_s / 3600
+    if attempt.ran_for_s is not None:
+        return attempt.ran_for_s / 3600
     if not attempt.has_run:
         return None if state is State.LOST else 0.0
     if state not in _LIVE or attempt.started_at is None:
@@ -69,17 +71,20 @@ def cost_of_eval(attempts: Sequence[Cost], results: Sequence[EvalResult], settin
     """All attempts together; by sample: of those that its results say were completed."""
     if not results and all(cost is NO_COST for cost in attempts):
         return NO_COST if settings.gpu_hour_price is not None else _NO_PRICE
-    gpu_hours = _sum(cost.gpu_hours for cost in attempts)
-    money = None if settings.gpu_hour_price is None else _sum(cost.money for cost in attempts)
+    whole = together(attempts)
+    money = None if settings.gpu_hour_price is None else whole.money
     samples = sum(result.samples_completed or 0 for result in results)
-    return Cost(
-        gpu_hours=gpu_hours,
-        cpu_hours=_sum(cost.cpu_hours for cost in attempts),
-        energy_j=_sum(cost.energy_j for cost in attempts),
+    return replace(
+        whole,
         money=money,
-        gpu_hours_per_sample=_per(gpu_hours, samples),
+        gpu_hours_per_sample=_per(whole.gpu_hours, samples),
         money_per_sample=_per(money, samples),
     )
+
+
+def together(costs: Sequence[Cost]) -> Cost:
+    """Their sums; a figure that is unknown for one of them is None."""
+    return Cost(**{name: _sum(getattr(cost, name) for cost in costs) for name in FIGURE_WORDS})
 
 
 def cost_of_experiment(evals: Sequence[EvalSummary], settings: Settings) -> ExperimentCost:
@@ -108,7 +113,7 @@ def sum_of_known(values: Iterable[float | None]) -> float | None:
 def _attempts_without_result(ev: EvalSummary) -> Sequence[AttemptSummary]:
     """The earlier attempts, and the last one if it failed, also of an eval that waits to run again or was dropped."""
     last = ev.attempts[-1].verdict if ev.attempts else None
-    return ev.attempts if {ev.verdict, last} & UNSUCCESSFUL else ev.attempts[:-1]
+    return ev.attempts if ev.verdict in UNSUCCESSFUL or last in UNSUCCESSFUL else ev.attempts[:-1]
 
 
 def _price(gpus: Mapping[str, int], prices: Prices) -> float | None:

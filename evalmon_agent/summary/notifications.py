@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
@@ -18,7 +17,7 @@ from evalmon_agent.logbook.blocks import stamp
 from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.slurm.node_list import expand
 from evalmon_agent.summary.attention import verdict_line
-from evalmon_agent.summary.causes import key
+from evalmon_agent.summary.failures import key
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.alerts import base
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
@@ -53,8 +52,7 @@ class Notification(Struct, frozen=True, kw_only=True):
     summary: str
 
 
-@dataclass(frozen=True, slots=True)
-class EvalFailure:
+class EvalFailure(Struct, frozen=True):
     """An eval that did not succeed. `diagnosis`: None if it is not known why."""
 
     name: str
@@ -76,8 +74,7 @@ class EvalFailure:
         return f"{self.cause} {_digest(error)}" if error else self.cause
 
 
-@dataclass(frozen=True, slots=True)
-class _Event:
+class _Event(Struct, frozen=True):
     """One event. `about`: what tells it from others of its kind, the same for the same facts."""
 
     event: NotificationEvent
@@ -147,18 +144,16 @@ def _alerts(state: ExperimentState) -> Iterator[_Event]:
     for what, jobs in present.items():
         if what not in notified:
             lines = [
-                f"Evals: {_listed(list(jobs))}",
+                f"Evals: {_listed(jobs)}",
                 f"What to do: see ALERT in {_file(state.experiment, 'monitor.log')}",
             ]
-            title = f"{_who(list(jobs))} {_verb(jobs, what)} {what}"
+            title = f"{_who(jobs)} {_verb(jobs, what)} {what}"
             yield _Event("alert", [what, *sorted(jobs.values())], title, lines, "warning", jobs)
     for what, jobs in notified.items():
         if what not in present:
-            title, lines = (
-                f"No longer: {_who(list(jobs))} {_verb(jobs, what)} {what}",
-                [f"Evals: {_listed(list(jobs))}"],
-            )
-            yield _Event("alert-cleared", [what, *sorted(jobs.values())], title, lines, evals=jobs)
+            title = f"No longer: {_who(jobs)} {_verb(jobs, what)} {what}"
+            about = [what, *sorted(jobs.values())]
+            yield _Event("alert-cleared", about, title, [f"Evals: {_listed(jobs)}"], evals=jobs)
 
 
 def _present_alerts(state: ExperimentState) -> dict[str, dict[str, str]]:
@@ -232,9 +227,9 @@ def _happened(cause: str, names: Sequence[str]) -> str:
     return phrase(cause) if len(names) == 1 else plural(phrase(cause))
 
 
-def _who(names: Sequence[str]) -> str:
-    return printable(names[0]) if len(names) == 1 else counted(len(names), "eval")
+def _who(names: Collection[str]) -> str:
+    return printable(*names) if len(names) == 1 else counted(len(names), "eval")
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return listed(list(map(printable, names)), most=_LISTED)

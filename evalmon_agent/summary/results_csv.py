@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Callable
 
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.summary.records import EvalSummary, Summary
@@ -25,7 +26,18 @@ _RESULT_COLUMNS = (
     "log",
     "known_by",
 )
-_EVAL_COLUMNS = ("eval", "run", "epoch", "verdict", "state", "job_id", "cause", "elapsed_s", "gpu_hours")
+_EVAL_COLUMNS: dict[str, Callable[[EvalSummary], object]] = {
+    "eval": lambda ev: ev.name,
+    "run": lambda ev: run_task_epoch(ev.name)[0],
+    "epoch": lambda ev: run_task_epoch(ev.name)[2],
+    "verdict": lambda ev: ev.verdict,
+    "state": lambda ev: str(ev.state),
+    "job_id": lambda ev: ev.job_id,
+    "cause": lambda ev: None if ev.diagnosis is None else ev.diagnosis.cause,
+    "elapsed_s": lambda ev: ev.elapsed_s,
+    "gpu_hours": lambda ev: ev.cost.gpu_hours,
+}
+"""The heading, and the function for the cell."""
 _FORMULA = re.compile(r"[=+@-]")
 _LONGEST_CELL = 32_000
 
@@ -38,7 +50,7 @@ def results_csv(summary: Summary) -> str:
     writer.writeheader()
     for ev in summary.evals:
         for result in (*ev.results,) or (None,):
-            row = _of_eval(ev) | _of_result(ev, result)
+            row = {name: write(ev) for name, write in _EVAL_COLUMNS.items()} | _of_result(ev, result)
             writer.writerow({name: _cell(value) for name, value in row.items()})
     return text.getvalue()
 
@@ -53,21 +65,6 @@ def _cell(value: object) -> object:
         return value
     text = printable(value, max_chars=_LONGEST_CELL)
     return f"'{text}" if _FORMULA.match(text) else text
-
-
-def _of_eval(ev: EvalSummary) -> dict[str, object]:
-    run, _, epoch = run_task_epoch(ev.name)
-    return {
-        "eval": ev.name,
-        "run": run,
-        "epoch": epoch,
-        "verdict": ev.verdict,
-        "state": str(ev.state),
-        "job_id": ev.job_id,
-        "cause": None if ev.diagnosis is None else ev.diagnosis.cause,
-        "elapsed_s": ev.elapsed_s,
-        "gpu_hours": ev.cost.gpu_hours,
-    }
 
 
 def _of_result(ev: EvalSummary, result: EvalResult | None) -> dict[str, object]:

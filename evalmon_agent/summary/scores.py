@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from evalmon_agent.summary.records import EvalSummary
 
@@ -17,8 +18,7 @@ _SPREADS = frozenset({"std", "var"})
 _MAIN = ("accuracy", "mean")
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(Struct, frozen=True):
     """A value with its standard error; None: not a number, or not told."""
 
     value: float | None
@@ -34,14 +34,13 @@ class Score:
         return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """The scores of one run at one task; `cells`: by epoch (None: the eval has none), a score or why there is none."""
 
     task: str
     run: str
     metric: str
-    cells: dict[int | None, Score | str] = field(default_factory=dict)
+    cells: dict[int | None, Score | str] = {}
 
     @property
     def key(self) -> str:
@@ -55,8 +54,7 @@ class Row:
         return sorted((epoch, cell.value, cell.error) for epoch, cell in scores if cell.value is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreTable:
+class ScoreTable(Struct, frozen=True):
     """The rows by task, metric and run, and the epochs that are columns: the last twelve."""
 
     epochs: Sequence[int | None]

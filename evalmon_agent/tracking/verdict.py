@@ -17,7 +17,7 @@ from evalmon_agent.evidence.diagnosis.diagnose import AttemptEnd, UnopenedFile, 
 from evalmon_agent.evidence.kinds import BY_NAME
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.evidence.owners import JobResults, ObservedJob, results
-from evalmon_agent.evidence.result import EvalLog, EvalResult, to_result, worst
+from evalmon_agent.evidence.result import UNREADABLE, EvalLog, EvalResult, to_result, worst
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, JobReport
 from evalmon_agent.tracking.timeline import slurm_says
 from evalmon_agent.words.durations import first_known
@@ -108,7 +108,7 @@ def results_by_attempt(
         evidence = (fresh.get(ev.name) if attempt is ev.latest else None) or attempt.evidence or Evidence()
         jobs[id(attempt)] = _observed(attempt, evidence)
         for log in evidence.logs:
-            logs[log.path] = max(log, logs.get(log.path, log), key=lambda log: log.changed_at)
+            logs[log.path] = max(log, logs.get(log.path, log), key=_newest_and_most_known)
     found = results(jobs, list(logs.values()))
     return {
         id(attempt): _results_of(attempt, found[id(attempt)], logs, is_fresh=ev.name in fresh and attempt is ev.latest)
@@ -119,8 +119,13 @@ def results_by_attempt(
     }
 
 
+def _newest_and_most_known(log: EvalLog) -> tuple[float, bool, bool]:
+    """Orders what was read of one file for two evals: for one of them it may have failed, or time may have run out."""
+    return log.changed_at, log.status != UNREADABLE, log.samples_failed is not None
+
+
 def _those(state: ExperimentState, only: Collection[str] | None) -> list[Eval]:
-    return list(state.evals.values()) if only is None else [state.evals[name] for name in only if name in state.evals]
+    return [ev for ev in state.evals.values() if only is None or ev.name in only]
 
 
 def _started_at(attempt: Attempt) -> float:

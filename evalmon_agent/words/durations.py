@@ -6,15 +6,12 @@ import math
 import re
 from datetime import datetime
 
+from evalmon_agent.words.sizes import counted
+
 _CLOCK = re.compile(r"(?:(\d{1,7})-)?(?:(\d{1,7}):)?(\d{1,7}):(\d{1,7}(?:\.\d{1,9})?)", re.ASCII)
 _DAYS_HOURS = re.compile(r"(\d{1,7})-(\d{1,7})", re.ASCII)
 _MINUTES = re.compile(r"\d{1,10}", re.ASCII)
-_TIME_OPTION = re.compile(
-    r"(?P<days>\d{1,7})-(?:(?P<hours>\d{1,7})(?::(?P<minutes>\d{1,7})(?::(?P<seconds>\d{1,7}))?)?)?"
-    r"|(?:(?:(?P<h>\d{1,7}):)?(?P<m>\d{1,7}):(?P<s>\d{1,7}))"
-    r"|(?P<only>\d{1,10})",
-    re.ASCII,
-)
+_TIME_OPTION = re.compile(r"(?:(\d{1,7})-)?(\d{1,7}(?::\d{1,7}){0,2})?|(\d{1,10})", re.ASCII)
 
 # 9999-12-31: what lies behind it cannot be shown.
 _LAST_S = 253_402_300_799
@@ -54,14 +51,13 @@ def time_option(text: str) -> float | None:
     `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`; seconds are rounded up to the minute, 0 is no limit.
     """
     match = _TIME_OPTION.fullmatch(text)
-    if match is None:
+    if match is None or not text:
         return None
-    part = {name: int(value) for name, value in match.groupdict().items() if value is not None}
-    minutes = part.get("minutes", 0) + part.get("m", 0) + part.get("only", 0)
-    hours = part.get("hours", 0) + part.get("h", 0)
-    seconds = part.get("seconds", 0) + part.get("s", 0)
-    whole = part.get("days", 0) * 1440 + hours * 60 + minutes + math.ceil(seconds / _MINUTE_S)
-    return float(whole * _MINUTE_S) or None
+    days, *clock = match.groups(default="")
+    parts = [int(part) for part in "".join(clock).split(":") if part]
+    units_s = (_HOUR_S, _MINUTE_S, 1) if days or len(parts) == 3 else (_MINUTE_S, 1)
+    seconds = int(days or 0) * _DAY_S + sum(part * unit_s for part, unit_s in zip(parts, units_s, strict=False))
+    return float(math.ceil(seconds / _MINUTE_S) * _MINUTE_S) or None
 
 
 def parse_stamp(text: str) -> float | None:
@@ -125,12 +121,8 @@ def total(seconds: float | None) -> str:
     if parts is None:
         return "unknown"
     named = list(zip(parts, ("day", "hour", "minute", "second"), strict=True))
-    counted = [_count(number, unit) for number, unit in named[:3] if number]
-    return " ".join(counted) or _count(*named[3])
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+    whole_minutes = [counted(number, unit) for number, unit in named[:3] if number]
+    return " ".join(whole_minutes) or counted(*named[3])
 
 
 def _split(seconds: float | None) -> tuple[int, int, int, int] | None:

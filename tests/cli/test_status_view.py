@@ -7,10 +7,11 @@ import os
 import click
 import pytest
 
+from evalmon_agent.cli.report_view import report_text
 from evalmon_agent.cli.status_view import Choice, SamplesSoFar, samples_of_running, status_text
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.heartbeat import Heartbeat
-from evalmon_agent.summary import causes
+from evalmon_agent.summary import failures
 from evalmon_agent.summary.records import EvalSummary, ExperimentCost, Summary
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.states import State
@@ -35,7 +36,7 @@ def summary(*evals: EvalSummary, complete: bool = False) -> Summary:
         total_time_s=None,
         counts={},
         cost=ExperimentCost(),
-        causes=causes.group(evals),
+        causes=failures.by_cause(evals),
         nodes=[],
         verdicts=verdicts,
         evals=list(evals),
@@ -141,3 +142,14 @@ def test_samples_are_added_up_over_the_running_evals_of_which_they_are_known() -
     over = ev("r/over", result=so_far(7, 7))
     assert samples_of_running(summary(*evals, over)) == SamplesSoFar(done=53, total=110, evals=2, running=4)
     assert samples_of_running(summary(over)) is None
+
+
+@pytest.mark.parametrize("epochs", [range(12), range(1, 11), range(1, 4)])
+def test_a_report_says_how_many_epochs_it_leaves_out(epochs: range) -> None:
+    result = EvalResult(status="success", scores={"match/accuracy": 0.12345, "match/stderr": 0.01234})
+    evals = [ev(f"{RUN}/sums/epoch{n}", results=[result]) for n in epochs]
+    text = report_text(summary(*evals), width=80)
+    shown = [n for n in epochs if f"Epoch {n} " in text.replace("\n", " ")]
+    left_out = len(epochs) - len(shown)
+    assert (f"({left_out} epochs left out;" in text) == (left_out > 1), text
+    assert shown == list(epochs)[left_out:]

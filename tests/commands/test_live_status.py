@@ -86,3 +86,18 @@ def test_in_a_pipe_each_change_is_a_line_and_the_table_is_at_the_end(exp: Exp) -
     assert sum(line == "All 3 evals succeeded" for line in lines) == 1
     assert sum(line.startswith("r1/") for line in lines) == 3
     assert not any("\x1b" in line for line in lines)
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_the_table_at_the_end(exp: Exp) -> None:
+    exp.slurm.show([ended("11"), ended("12"), ended("13")])
+    terminal = watched(exp, TERM="dumb")
+    assert terminal.end() == 0
+    assert (terminal.text.count("All 3 evals succeeded"), terminal.text.count("r1/")) == (1, 3)
+
+
+def test_the_table_stands_once_in_a_pipe_that_is_taken_for_a_terminal(exp: Exp) -> None:
+    exp.slurm.show([ended("11"), ended("12"), ended("13")])
+    argv = [sys.executable, "-m", "evalmon_agent", "status", "--watch", "."]
+    env = {**exp.slurm.environ, "FORCE_COLOR": "1", "TERM": "xterm"}
+    text = subprocess.run(argv, env=env, cwd=exp.root, capture_output=True, text=True, check=True).stdout
+    assert text.rpartition(SHOW_CURSOR)[2].strip() == ""

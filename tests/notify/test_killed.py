@@ -11,8 +11,7 @@ import pytest
 
 import faults
 from evalmon_agent.experiment import settings_file
-from evalmon_agent.notify.deliver import send_due
-from evalmon_agent.notify.journal import Ended, Journal, began
+from evalmon_agent.notify.deliver import Ended, Journal, began, send_due
 from experiments import Exp, ended, running
 
 pytestmark = faults.needs_strace

@@ -14,9 +14,8 @@ from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import VERDICTS
-from evalmon_agent.summary.causes import group
 from evalmon_agent.summary.cost import cost_of_experiment
-from evalmon_agent.summary.nodes import summarise
+from evalmon_agent.summary.failures import by_cause, by_node
 from evalmon_agent.summary.records import AttemptSummary, Cost, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.verdict import Verdict
 from evalmon_agent.words.csv_columns import GpuColumn
@@ -67,8 +66,8 @@ def summary_of(evals: list[EvalSummary], root: str = "/exp", *, complete: bool =
         verdicts=verdicts,
         evals=evals,
         cost=cost_of_experiment(evals, PRICED),
-        causes=group(evals),
-        nodes=summarise(evals),
+        causes=by_cause(evals),
+        nodes=by_node(evals),
     )
 
 

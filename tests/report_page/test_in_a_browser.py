@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evalmon_agent.report_page.write import write_page
+from evalmon_agent.report_page.page import write_page
 from report_page.studies import on_disk
 
 pytestmark = pytest.mark.full

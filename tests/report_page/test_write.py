@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.report_page.write import write_page
+from evalmon_agent.report_page.page import write_page
 from report_page.pages import Page
 from report_page.studies import on_disk, save, study
 
@@ -19,7 +19,7 @@ WRITE = """
 import os, resource, sys
 {before}
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.report_page.write import write_page
+from evalmon_agent.report_page.page import write_page
 from evalmon_agent.summary.records import Summary
 import msgspec
 experiment = Experiment.at(sys.argv[1])

@@ -7,7 +7,7 @@ import pytest
 
 from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.result import EvalResult, SampleError
-from evalmon_agent.summary import causes
+from evalmon_agent.summary import failures
 from evalmon_agent.summary.attention import Group, groups, in_order, need_attention, verdict_line
 from evalmon_agent.summary.build import VERDICTS
 from evalmon_agent.summary.records import AlertSummary, EvalSummary, NodeSummary, Summary
@@ -26,7 +26,7 @@ def changed(**values: object) -> EvalSummary:
 
 
 def summary(*found: EvalSummary, **values: object) -> Summary:
-    whole = {"evals": list(found), "experiment": "/exp/my study", "causes": causes.group(found), "nodes": []}
+    whole = {"evals": list(found), "experiment": "/exp/my study", "causes": failures.by_cause(found), "nodes": []}
     return msgspec.structs.replace(summary_of(finished()), **{**whole, **values})
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.result import EvalResult, SampleError
-from evalmon_agent.summary import causes
+from evalmon_agent.summary import failures
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.records import Foreign
@@ -89,7 +89,7 @@ def test_ordinary_names_are_readable_in_the_raw_text(name: str) -> None:
 def problem(**values: object) -> list[str]:
     """The eval's entry in "Needs attention": the headline and the details."""
     whole = changed(**{"advice": [], "log": None, **values})
-    whole = msgspec.structs.replace(whole, causes=causes.group(whole.evals))
+    whole = msgspec.structs.replace(whole, causes=failures.by_cause(whole.evals))
     part = render(whole).partition("## Needs attention\n\n")[2].partition("\n\n")[0]
     lines = [line.strip() for line in part.split("\n")]
     return (
@@ -136,7 +136,7 @@ def test_a_failed_eval_is_shown_with_all_details(values: dict[str, object], head
 def test_many_evals_that_failed_alike_take_five_lines() -> None:
     ev = changed(verdict="failed", diagnosis=Diagnosis("time-limit", None, "Do *this*"), result=None).evals[0]
     evals = [msgspec.structs.replace(ev, name=f"r/{number}", exit_code=None) for number in range(50)]
-    whole = msgspec.structs.replace(changed(), evals=evals, causes=causes.group(evals))
+    whole = msgspec.structs.replace(changed(), evals=evals, causes=failures.by_cause(evals))
     part = render(whole).partition("## Needs attention\n\n")[2].partition("\n\n")[0]
     assert part.split("\n") == [
         "* **50 evals reached the time limit** (4.06 GPU-hours)",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -63,6 +65,18 @@ def test_a_log_that_two_evals_may_have_written_counts_for_neither() -> None:
     assert all(not one.results and not one.missing for one in found.values())
     alone = settled(ev("one", [attempt(program(), evidence=left)]))
     assert shown(alone["one"]) == ([("/w/logs/a.eval", "place")], 0, None)
+
+
+@pytest.mark.parametrize("less", [{"status": "unreadable"}, {"samples_failed": None}])
+@pytest.mark.parametrize("names", [["own", "beside"], ["beside", "own"]])
+def test_of_one_file_read_twice_counts_what_is_known(names: list[str], less: dict[str, Any]) -> None:
+    whole = attempt(program(), evidence=Evidence(logs=[log(samples_failed=0)]))
+    part = attempt(program(cwd="/else"), evidence=Evidence(logs=[log(**{"samples_failed": 0, **less})]))
+    evals = {name: ev(name, [whole if name == "own" else part]) for name in names}
+    state = ExperimentState("/exp", evals=evals)
+    for found in (settle(state), settle(state, only={"own"})):
+        [result] = found["own"].results
+        assert (result.status, result.samples_failed) == ("success", 0)
 
 
 def test_a_program_without_a_known_end_wrote_nothing_after_its_job() -> None:

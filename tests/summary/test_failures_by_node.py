@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn
-from evalmon_agent.summary.nodes import holm, p_value, summarise
+from evalmon_agent.summary.failures import by_node, holm, p_value
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
@@ -93,7 +93,7 @@ def experiment(*, bad: str | None = "n3", cause: str = "cuda-error", nodes: int 
 
 
 def suspicious(evals: list[EvalSummary]) -> list[str]:
-    return [node.node for node in summarise(evals) if node.suspicious]
+    return [node.node for node in by_node(evals) if node.suspicious]
 
 
 def test_dropped_evals_make_no_node_suspicious() -> None:
@@ -101,11 +101,11 @@ def test_dropped_evals_make_no_node_suspicious() -> None:
     is_bad = [any(attempt.cause for attempt in ev.attempts) for ev in evals]
     evals = [replace(ev, verdict="dropped" if bad else ev.verdict) for ev, bad in zip(evals, is_bad, strict=True)]
     assert [] == suspicious(evals)
-    assert not any(node.failed for node in summarise(evals))
+    assert not any(node.failed for node in by_node(evals))
 
 
 def test_only_the_bad_node_is_suspicious_and_it_comes_first() -> None:
-    found = summarise(experiment())
+    found = by_node(experiment())
     assert [("n3", 9, 9, ["cuda-error"], True), ("n0", 9, 0, [], False)] == [
         (node.node, node.ran, node.failed, node.causes, node.suspicious) for node in found[:2]
     ]
@@ -117,7 +117,7 @@ def test_a_cause_in_the_eval_does_not_count_against_the_node() -> None:
     for cause in CAUSES:
         expected = ["n3"] if CAUSES[cause].lies_in is LiesIn.ANYWHERE else []
         assert expected == suspicious(experiment(cause=cause)), cause
-    [found] = [node for node in summarise(experiment(cause="hub-gated")) if node.node == "n3"]
+    [found] = [node for node in by_node(experiment(cause="hub-gated")) if node.node == "n3"]
     assert (9, 9, ["hub-gated"]) == (found.ran, found.failed, found.causes)
 
 
@@ -144,7 +144,7 @@ def test_repeated_failures_of_an_eval_on_one_node_count_once() -> None:
     well = [ran(f"r/t{n}/epoch0", ("n1", None)) for n in range(40)]
     again = [ran(f"r/x{n}/epoch0", *[("n2", "killed")] * 5) for n in range(2)]
     assert [] == suspicious(well + again)
-    assert (2, 2) == next((node.ran, node.failed) for node in summarise(well + again) if node.node == "n2")
+    assert (2, 2) == next((node.ran, node.failed) for node in by_node(well + again) if node.node == "n2")
 
 
 def test_a_successful_retry_elsewhere_does_not_undo_the_failure() -> None:
@@ -153,7 +153,7 @@ def test_a_successful_retry_elsewhere_does_not_undo_the_failure() -> None:
 
 
 def test_an_eval_on_several_nodes_counts_on_each() -> None:
-    found = summarise([ran("r/t/epoch0", ("n[1-2]", "nccl"))])
+    found = by_node([ran("r/t/epoch0", ("n[1-2]", "nccl"))])
     assert [("n1", 1, 1), ("n2", 1, 1)] == [(node.node, node.ran, node.failed) for node in found]
 
 
@@ -164,7 +164,7 @@ def test_active_and_unmeasured_evals_do_not_count() -> None:
         evals[0].attempts[0] = AttemptSummary(
             **{name: getattr(attempt, name) for name in attempt.__struct_fields__} | {"state": state}
         )
-        assert [] == summarise(evals)
+        assert [] == by_node(evals)
 
 
 NODE_CAUSES = [cause for cause in CAUSES if CAUSES[cause].lies_in is LiesIn.ANYWHERE]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, Diagnosis
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
 from evalmon_agent.evidence.result import EvalResult, SampleError
-from evalmon_agent.summary.causes import group
+from evalmon_agent.summary.failures import by_cause
 from evalmon_agent.summary.records import CauseSummary, Cost, EvalSummary
 from evalmon_agent.tracking.verdict import Verdict
 from evalmon_agent.words.job_id import JobId
@@ -67,7 +67,7 @@ def excerpts(cause: CauseSummary) -> set[str]:
 
 
 def test_different_errors_never_share_a_cause_and_equal_ones_always_do() -> None:
-    found = [excerpts(cause) for cause in group([of_excerpt(name) for name in FAILURES])]
+    found = [excerpts(cause) for cause in by_cause([of_excerpt(name) for name in FAILURES])]
     together = [names for names in found if len(names) > 1]
     assert sorted(map(sorted, SAME)) == sorted(map(sorted, together))
     assert sorted(FAILURES) == sorted(name for names in found for name in names)
@@ -75,8 +75,8 @@ def test_different_errors_never_share_a_cause_and_equal_ones_always_do() -> None
 
 def test_an_error_at_another_place_with_other_numbers_is_the_same() -> None:
     everywhere = [of_excerpt(name, number) for name in FAILURES for number in (None, 31, 4071)]
-    found = group(everywhere)
-    assert len(group([of_excerpt(name) for name in FAILURES])) == len(found)
+    found = by_cause(everywhere)
+    assert len(by_cause([of_excerpt(name) for name in FAILURES])) == len(found)
     assert all(len(cause.evals) == 3 * len(excerpts(cause)) for cause in found)
 
 
@@ -88,13 +88,13 @@ def test_200_evals_that_fail_in_5_ways_have_5_causes() -> None:
         "missing-module--torch-of-lm-eval",
         "segmentation-fault--bash",
     ]
-    found = group([of_excerpt(ways[number % 5], number) for number in range(200)])
+    found = by_cause([of_excerpt(ways[number % 5], number) for number in range(200)])
     assert [40] * 5 == [len(cause.evals) for cause in found]
     assert sorted(way.partition("--")[0] for way in ways) == sorted(cause.cause for cause in found)
 
 
 def apart(*lines: str, cause: str = "python-error") -> int:
-    return len(group([failed(f"r/{n}", Diagnosis(cause, line, None)) for n, line in enumerate(lines)]))
+    return len(by_cause([failed(f"r/{n}", Diagnosis(cause, line, None)) for n, line in enumerate(lines)]))
 
 
 def test_errors_that_differ_in_substance_are_different_causes() -> None:
@@ -110,12 +110,12 @@ def test_errors_that_differ_in_substance_are_different_causes() -> None:
 
 def test_the_same_line_of_two_causes_gives_two_causes() -> None:
     pair = [failed(cause, Diagnosis(cause, "same line", None)) for cause in ("network", "hub-offline")]
-    assert 2 == len(group(pair))
+    assert 2 == len(by_cause(pair))
 
 
 def test_another_node_name_makes_no_other_cause() -> None:
     lines = {node: f"srun: error: {node}: tasks 0-2: Exited" for node in ("nid005475", "nid005476")}
-    assert 1 == len(group([failed(n, Diagnosis("unknown", line, None), nodes=[n]) for n, line in lines.items()]))
+    assert 1 == len(by_cause([failed(n, Diagnosis("unknown", line, None), nodes=[n]) for n, line in lines.items()]))
 
 
 def costly() -> Iterator[EvalSummary]:
@@ -129,7 +129,7 @@ def costly() -> Iterator[EvalSummary]:
 
 
 def test_the_most_costly_cause_comes_first_and_unknown_costs_are_left_out() -> None:
-    found = group(list(costly()))
+    found = by_cause(list(costly()))
     assert [("killed", ["c"], 2.0), ("network", ["a", "b"], 0.5), ("lost", ["d"], None)] == [
         (cause.cause, cause.evals, cause.gpu_hours) for cause in found
     ]
@@ -138,27 +138,27 @@ def test_the_most_costly_cause_comes_first_and_unknown_costs_are_left_out() -> N
 
 def test_without_costs_the_cause_of_most_evals_comes_first() -> None:
     causes = ["network", "killed", "killed", "lost"]
-    found = group([failed(str(n), Diagnosis(cause, "line", None)) for n, cause in enumerate(causes)])
+    found = by_cause([failed(str(n), Diagnosis(cause, "line", None)) for n, cause in enumerate(causes)])
     assert ["killed", "network", "lost"] == [cause.cause for cause in found]
 
 
 def test_advice_with_one_evals_figures_is_not_given_for_all() -> None:
     own = [Diagnosis("time-limit", "line", f"Increase the eval's --time: {n} of 12 samples took 1h") for n in (3, 3, 5)]
     evals = [failed(str(n), diagnosis, state=State.TIMEOUT) for n, diagnosis in enumerate(own)]
-    assert [own[0].advice] == [cause.advice for cause in group(evals[:2])]
-    assert ["Increase the eval's --time (evalmon retry does)"] == [cause.advice for cause in group(evals)]
+    assert [own[0].advice] == [cause.advice for cause in by_cause(evals[:2])]
+    assert ["Increase the eval's --time (evalmon retry does)"] == [cause.advice for cause in by_cause(evals)]
 
 
 def test_an_unmeasured_failure_is_listed_with_slurms_state() -> None:
     states = [State.TIMEOUT, State.FAILED, State.TIMEOUT]
-    found = group([failed(str(n), None, state=state) for n, state in enumerate(states)])
+    found = by_cause([failed(str(n), None, state=state) for n, state in enumerate(states)])
     assert [("time-limit", 2), ("unknown", 1)] == [(cause.cause, len(cause.evals)) for cause in found]
 
 
 def test_only_unsuccessful_evals_have_a_cause() -> None:
     diagnosis = Diagnosis("network", "line", None)
     verdicts: list[Verdict] = ["ok", "active", "unverified", "dropped", "failed", "suspect", "refused"]
-    found = group([failed(verdict, diagnosis, verdict=verdict) for verdict in verdicts])
+    found = by_cause([failed(verdict, diagnosis, verdict=verdict) for verdict in verdicts])
     assert [["failed", "suspect", "refused"]] == [cause.evals for cause in found]
 
 
@@ -173,7 +173,7 @@ ODD = SampleError(None, "KeyError: answer", 1)
 
 def test_failed_samples_have_causes_with_their_share_of_the_costs() -> None:
     evals = [sampled("a", RATE, ODD, verdict="ok"), sampled("b", RATE, total=5, verdict="ok")]
-    found = group(evals)
+    found = by_cause(evals)
     assert [("api-rate-limit", ["a", "b"], 6, 1.8, 5.4), ("python-error", ["a"], 1, 0.2, 0.6)] == [
         (cause.cause, cause.evals, cause.samples, cause.gpu_hours, cause.money) for cause in found
     ]
@@ -183,15 +183,15 @@ def test_failed_samples_have_causes_with_their_share_of_the_costs() -> None:
 
 def test_an_eval_suspect_for_failed_samples_is_listed_by_their_causes() -> None:
     unfinished = Diagnosis("unfinished-samples", "4 of 10 samples failed: 3 api-rate-limit", "advice")
-    found = group([sampled("a", RATE, ODD, verdict="suspect", diagnosis=unfinished)])
+    found = by_cause([sampled("a", RATE, ODD, verdict="suspect", diagnosis=unfinished)])
     assert ["api-rate-limit", "python-error"] == [cause.cause for cause in found]
-    unknown = group([sampled("a", verdict="suspect", diagnosis=unfinished)])
+    unknown = by_cause([sampled("a", verdict="suspect", diagnosis=unfinished)])
     assert [("unfinished-samples", 0, 2.0)] == [(cause.cause, cause.samples, cause.gpu_hours) for cause in unknown]
 
 
 def test_the_sample_that_made_an_eval_fail_is_not_a_second_cause() -> None:
     own = Diagnosis("python-error", "KeyError: 'answer' (tasks.py:31 in score)", "advice")
-    found = group([sampled("a", ODD, RATE, diagnosis=own)])
+    found = by_cause([sampled("a", ODD, RATE, diagnosis=own)])
     assert [("python-error", 1, 2.0), ("api-rate-limit", 3, None)] == [
         (cause.cause, cause.samples, cause.gpu_hours) for cause in found
     ]
@@ -200,27 +200,27 @@ def test_the_sample_that_made_an_eval_fail_is_not_a_second_cause() -> None:
 def test_the_error_of_an_evals_log_and_the_same_of_its_samples_are_one_cause() -> None:
     own = Diagnosis("gpu-lost", "RuntimeError('CUDA error: unknown error\\nCUDA kernel errors')", "advice")
     samples = SampleError("gpu-lost", "RuntimeError: CUDA error: unknown error CUDA kernel errors", 1)
-    found = group([sampled("a", samples, diagnosis=own)])
+    found = by_cause([sampled("a", samples, diagnosis=own)])
     assert [("gpu-lost", ["a"], 1, 2.0)] == [(c.cause, c.evals, c.samples, c.gpu_hours) for c in found]
 
 
 def test_the_first_line_of_an_error_and_its_full_text_are_one_cause() -> None:
     own = Diagnosis("python-error", "RuntimeError: CUDA error (t.py:31 in f)", "advice")
     for error, causes in (("RuntimeError: CUDA error For debugging", 1), ("RuntimeError: CUDA errors", 2)):
-        assert causes == len(group([sampled("a", SampleError(None, error, 1), diagnosis=own)]))
+        assert causes == len(by_cause([sampled("a", SampleError(None, error, 1), diagnosis=own)]))
 
 
 def test_every_cause_of_a_sample_has_advice_without_blanks_to_fill_in() -> None:
     evals = [sampled(cause, SampleError(cause, "error", 1), verdict="ok") for cause in CAUSES]
-    assert not [cause for cause in group(evals) if "{" in str(cause.advice)]
+    assert not [cause for cause in by_cause(evals) if "{" in str(cause.advice)]
 
 
 def test_failed_samples_of_a_running_eval_do_not_count_yet() -> None:
-    assert [] == group([sampled("a", RATE, verdict="active"), sampled("b", RATE, verdict="dropped")])
+    assert [] == by_cause([sampled("a", RATE, verdict="active"), sampled("b", RATE, verdict="dropped")])
 
 
 def test_two_gated_models_are_two_causes() -> None:
     end = end_of_attempt("hub-gated--llama")
     outputs = [end.output, end.output.replace("Llama-3.1-8B-Instruct", "Llama-3.1-70B-Instruct")]
     evals = [failed(str(n), diagnose(replace(end, output=output))) for n, output in enumerate(outputs)]
-    assert ["hub-gated"] * 2 == [cause.cause for cause in group(evals)]
+    assert ["hub-gated"] * 2 == [cause.cause for cause in by_cause(evals)]
