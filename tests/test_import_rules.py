@@ -24,7 +24,7 @@ FORBIDDEN = {
     "settings": "evidence.result",
     "agent": "files.lock",
     "agent.sampling": "words.durations",
-    "slurm": "figures.advice",
+    "slurm": "figures",
     "slurm.squeue": "slurm.client",
     "figures": "logbook.blocks",
     "logbook": "tracking.fold",

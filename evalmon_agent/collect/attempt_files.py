@@ -1,15 +1,26 @@
-"""Finds the files of an attempt: its script, its output, where its logs may lie."""
+"""Finds the files of an attempt: its script, its output, and the logs that may be its own.
+
+Logs are those that its programs wrote, printed, or could have written. A script's text is no proof: it only helps to
+find what the job's output names, in jobs in which nobody looked.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import yaml
+
+from evalmon_agent.collect.eval_logs import LogReader, NoTimeError
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.diagnosis.diagnose import UnopenedFile
+from evalmon_agent.evidence.kinds import BY_NAME, KINDS
+from evalmon_agent.evidence.kinds.kind import Kind, ObservedProgram
+from evalmon_agent.evidence.owners import could_have_written, is_this, twin_of, writes_elsewhere
+from evalmon_agent.evidence.result import UNREADABLE, EvalLog, TooLargeError
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.permissions import why_not_writable
@@ -17,9 +28,13 @@ from evalmon_agent.files.trusted import OwnedFiles, read_at
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.sbatch import read_head
 from evalmon_agent.slurm.sbatch_options import output_path
-from evalmon_agent.tracking.records import Attempt, Eval
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence
 from evalmon_agent.words.job_id import JobId, task_of, whole_job
 
+_LOGS_AT_MOST = 1000
+_PRINTED_AT_MOST = 200
+_LINES_OF_A_PATH = 12
+_SETTINGS_BYTES = 256 * 1024
 _SCRIPT_BYTES = 1024 * 1024
 _OWN_CLOCK_SLACK_S = 5.0
 _SLURM_CLOCK_SLACK_S = 60.0
@@ -174,9 +189,9 @@ def log_places(ev: Eval, script: str, job_id: JobId) -> list[str]:
     return [*roots, *(os.path.join(folder or "", place) for place in directories(script, _variables(job_id, folder)))]
 
 
-def text_of(path: str | None, *, files: OwnedFiles, limit_bytes: int = 64 * 1024) -> str:
+def text_of(path: str | None, *, files: OwnedFiles) -> str:
     """The end of a file of the owner as text, empty if there is none."""
-    tail = None if path is None else files.read_tail(path, limit_bytes=limit_bytes)
+    tail = None if path is None else files.read_tail(path)
     return "" if tail is None else tail.decode(errors="replace")
 
 
@@ -191,29 +206,18 @@ def _variables(job_id: JobId, folder: str | None) -> Mapping[str, str]:
     return variables | {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task)}
 
 
-def words_behind(pattern: re.Pattern[str], script: str, environment: Mapping[str, str]) -> list[str]:
-    """The certain words that stand right behind `pattern`. `environment`: the job's variables."""
+def directories(script: str, environment: Mapping[str, str]) -> list[str]:
+    """Where it changes to, as far as that is certain. `environment`: the job's variables."""
     code = _COMMENT.sub("", script)
-    variables = dict(_assigned(code))
+    assigned = ((match[1], _WORD.match(code, match.end())) for match in _ASSIGNMENT.finditer(code))
+    variables = {name: word[0] for name, word in assigned if word is not None}
     words: dict[str, None] = {}
-    for match in pattern.finditer(code):
+    for match in _CHANGE_OF_DIRECTORY.finditer(code):
         word = _WORD.match(code, match.end())
         value = None if word is None else _expanded(word[0], variables, environment, depth=_DEPTH)
         if value:
             words[value] = None
     return list(words)[:_AT_MOST]
-
-
-def directories(script: str, environment: Mapping[str, str]) -> list[str]:
-    """Where it changes to."""
-    return words_behind(_CHANGE_OF_DIRECTORY, script, environment)
-
-
-def _assigned(code: str) -> Iterator[tuple[str, str]]:
-    for match in _ASSIGNMENT.finditer(code):
-        word = _WORD.match(code, match.end())
-        if word is not None:
-            yield match[1], word[0]
 
 
 def _expanded(word: str, variables: Mapping[str, str], environment: Mapping[str, str], *, depth: int) -> str | None:
@@ -224,17 +228,131 @@ def _expanded(word: str, variables: Mapping[str, str], environment: Mapping[str,
     for literal, escaped, braced, default, bare, _, plain in _PIECE.findall(word):
         name = braced or bare
         value: str | None = plain or literal or escaped
-        if name:
-            value = _value(name, variables, environment, depth=depth)
-            if value is None and default:
-                value = _expanded(default, variables, environment, depth=depth - 1)
+        if name in variables:
+            value = _expanded(variables[name], variables, environment, depth=depth - 1)
+        elif name:
+            value = environment.get(name)
+        if value is None and default:
+            value = _expanded(default, variables, environment, depth=depth - 1)
         if value is None or value == "$":
             return None
         parts.append(value)
     return "".join(parts)
 
 
-def _value(name: str, variables: Mapping[str, str], environment: Mapping[str, str], *, depth: int) -> str | None:
-    if name in variables:
-        return _expanded(variables[name], variables, environment, depth=depth - 1)
-    return environment.get(name)
+def own_logs(reader: LogReader, attempt: Attempt, *, output: str, places: Iterable[str]) -> Evidence:
+    """The logs of an attempt; those that were found before stay, also when their files are gone.
+
+    Args:
+        reader: reads them, within its budget of time.
+        attempt: with the programs that were seen in its job.
+        output: the end of what the job printed.
+        places: directories, besides those of the programs, from which paths in the output may be seen.
+    """
+    programs = attempt.report.eval_programs if attempt.report is not None else []
+    found = _OwnLogs(reader, attempt.evidence.logs if attempt.evidence is not None else [])
+    try:
+        for path in [*found.logs, *(written.path for program in programs for written in program.wrote if written.path)]:
+            found.read(path)
+        bases = dict.fromkeys([*(program.cwd for program in programs if program.cwd), *places])
+        for path in dict.fromkeys(path for kind in KINDS for path in printed_paths(kind, output)):
+            candidates = {os.path.normpath(os.path.join(base, path)) for base in bases or ("/",)}
+            found.printed += [candidate for candidate in sorted(candidates) if found.read(candidate)]
+        for program in [*programs, *_twins(attempt)]:
+            found.read_directory_of(program)
+    except NoTimeError as error:
+        found.not_all_read = f"not all logs were read: {error}"
+    return Evidence(
+        logs=list(found.logs.values()),
+        printed=found.printed,
+        configured=found.configured,
+        not_all_read=found.not_all_read,
+    )
+
+
+def printed_paths(kind: Kind, output: str) -> Iterator[str]:
+    """The paths of logs that a program's own closing lines name; rich wraps them at the terminal's width."""
+    matches = [] if kind.closing is None else list(kind.closing.finditer(output))
+    for match in matches[-_PRINTED_AT_MOST:]:
+        path = ""
+        for line in output[match.end() :].split("\n", _LINES_OF_A_PATH)[:_LINES_OF_A_PATH]:
+            path += line.strip()
+            if kind.files.fullmatch(os.path.basename(path)):
+                yield path.removeprefix("file://")
+                break
+
+
+def _twins(attempt: Attempt) -> list[ObservedProgram]:
+    """What may have run on nodes where nobody looked."""
+    report = attempt.report
+    if report is None or report.witness is None or not report.witness.nodes_unseen:
+        return []
+    ended_at = report.ended_at if report.ended_at is not None else attempt.ended_at
+    return [twin_of(program, report.started_at or program.started_at, ended_at) for program in report.eval_programs]
+
+
+class _OwnLogs:
+    """Logs by path, and what `Evidence` says of `printed`, `configured` and `not_all_read`."""
+
+    def __init__(self, reader: LogReader, before: Iterable[EvalLog]) -> None:
+        self._reader = reader
+        self.logs = {log.path: log for log in before}
+        self.printed: list[str] = []
+        self.configured: dict[str, str] = {}
+        self.not_all_read: str | None = None
+
+    def read(self, path: str) -> bool:
+        """Whether there is a log at this path, which is kept."""
+        try:
+            log = self._reader.read(path) if path.startswith("/") else None
+        except TooLargeError as error:
+            self.not_all_read = f"a log was not read: {error}"
+            return True
+        if log is not None:
+            self._keep(log)
+        return log is not None
+
+    def _keep(self, log: EvalLog) -> None:
+        """What was read once is not given up for what cannot be read."""
+        if log.status != UNREADABLE or log.path not in self.logs:
+            self.logs[log.path] = log
+
+    def read_directory_of(self, program: ObservedProgram) -> None:
+        """Keep the logs where a program writes, if it may be one of theirs that wrote them."""
+        kind = BY_NAME.get(program.kind)
+        if kind is None:
+            return
+        program = self._with_settings(kind, program)
+        unnamed = [written for written in program.wrote if written.path is None]
+        is_resuming = program.verb in kind.program.resuming_verbs
+        if writes_elsewhere(program) and not unnamed and not is_resuming:
+            return
+        directory = kind.directory_of(program)
+        if directory is None:
+            return
+        since = 0.0 if is_resuming else program.started_at
+        listed = self._reader.logs(directory, is_nested=kind.is_nested, written_since=since)
+        for path, log in listed.logs.items():
+            may_be_its = could_have_written(program, log) or any(is_this(written, path) for written in unnamed)
+            if not may_be_its and not (is_resuming and log.kind == kind.name and kind.agrees(program, log)):
+                continue
+            if len(self.logs) >= _LOGS_AT_MOST:
+                self.not_all_read = f"more than {_LOGS_AT_MOST} logs may be its own"
+                return
+            if path in listed.too_large:
+                self.not_all_read = f"a log was not read: {log.error}"
+            else:
+                self._keep(log)
+        if listed.incomplete is not None:
+            self.not_all_read = f"not all logs were read: {listed.incomplete}"
+
+    def _with_settings(self, kind: Kind, program: ObservedProgram) -> ObservedProgram:
+        """With the directory that its settings file names, which is noted."""
+        path = kind.settings_of(program)
+        if path is not None and kind.program.directory_option not in (program.options or {}):
+            is_damaged = (OSError, yaml.YAMLError, RecursionError, UnicodeDecodeError)
+            with suppress(*is_damaged), self._reader.files.open(path) as (descriptor, _):
+                settings = yaml.safe_load(read_at(descriptor, 0, _SETTINGS_BYTES).decode())
+                if isinstance(settings, dict):
+                    self.configured[path] = str(settings.get(kind.program.directory_option) or "")
+        return kind.configured(program, self.configured)

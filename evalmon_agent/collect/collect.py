@@ -18,17 +18,17 @@ from evalmon_agent.collect.attempt_files import (
     log_places,
     outputs_by_slurm,
     outputs_of,
+    own_logs,
     script_of,
     span_of,
     text_of,
     unopened_file,
 )
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.collect.own_logs import own_logs
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose, ends_in_error
-from evalmon_agent.evidence.gpu_csv import GpuTable, parse
+from evalmon_agent.evidence.gpu_csv import GpuRow, parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
+from evalmon_agent.evidence.gpu_measure import between, figures
 from evalmon_agent.evidence.kinds import is_named_in
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, worst
 from evalmon_agent.experiment.experiment import Experiment
@@ -72,14 +72,9 @@ def collect(
         outputs = outputs_by_slurm(slurm, job.job_id, attempt, files=files)
     output = text_of(outputs.output, files=files)
     errors = text_of(outputs.errors, files=files)
-    span = span_of(attempt)
-    logs = own_logs(reader, attempt, output=output, places=log_places(ev, script, job.job_id))
-    evidence = Evidence(
-        gpu=read_gpu_figures(files, ev.output_dir, span, attempt.report),
-        logs=list(logs.logs.values()),
-        printed=logs.printed,
-        configured=logs.configured,
-        not_all_read=logs.not_all_read,
+    evidence = replace(
+        own_logs(reader, attempt, output=output, places=log_places(ev, script, job.job_id)),
+        gpu=read_gpu_figures(files, ev.output_dir, span_of(attempt), attempt.report),
         names_framework=is_named_in(script),
         log=None if _is_behind(outputs.output, files.foreign) else outputs.output,
         foreign=[Foreign(printable(path), printable(user_name(uid))) for path, uid in sorted(files.foreign.items())],
@@ -96,11 +91,7 @@ def collect(
         expects_log=results.missing > 0,
         unopened=unopened_file(outputs, slurm, job.job_id) if was_not_started(attempt) else None,
     )
-    return replace(
-        evidence,
-        diagnosis=diagnose(end),
-        ends_in_error=ends_in_error(end.output),
-    )
+    return replace(evidence, diagnosis=diagnose(end), ends_in_error=ends_in_error(end.output))
 
 
 def read_gpu_figures(
@@ -111,14 +102,13 @@ def read_gpu_figures(
     How many samples there should be follows from the job's own report alone: Slurm's clock is another, and it does not
     know the interval.
     """
-    sampled = SampledSpan()
-    if report is not None:
-        sampled = SampledSpan(report.started_at, report.ended_at, report.sample_interval_s)
-    return figures(*read_gpu_tables(files, output_dir, span), span=sampled)
+    report = report or JobReport(0)
+    nodes = read_gpu_rows(files, output_dir, span)
+    return figures(nodes, started_at=report.started_at, ended_at=report.ended_at, interval_s=report.sample_interval_s)
 
 
-def read_gpu_tables(files: OwnedFiles, output_dir: str | None, span: AttemptSpan | None) -> list[GpuTable]:
-    """The rows that the attempt wrote, a table for each of its nodes; none if its time is not known."""
+def read_gpu_rows(files: OwnedFiles, output_dir: str | None, span: AttemptSpan | None) -> list[list[GpuRow]]:
+    """The rows that the attempt wrote, a list for each of its nodes; none if its time is not known."""
     if output_dir is None or span is None:
         return []
     start, end = span.started_at - span.slack_s, (span.ended_at or float("inf")) + span.slack_s
@@ -127,7 +117,7 @@ def read_gpu_tables(files: OwnedFiles, output_dir: str | None, span: AttemptSpan
             names = sorted(entry.name for entry in entries if _CSV.fullmatch(entry.name))
         texts = [files.read_tail(os.path.join(output_dir, name), limit_bytes=_CSV_BYTES) for name in names]
         tables = [parse(text) for text in texts if text is not None]
-        return [between(table, start_unix_s=start, end_unix_s=end) for table in tables]
+        return [between(table.rows, start_unix_s=start, end_unix_s=end) for table in tables]
     return []
 
 
@@ -170,5 +160,4 @@ def progress(
 def _left_so_far(reader: LogReader, experiment: Experiment, ev: Eval, attempt: Attempt) -> Evidence:
     script = script_of(experiment, ev, ev.job_id, files=reader.files)
     output = text_of(outputs_of(script, ev, ev.job_id, files=reader.files).output, files=reader.files)
-    found = own_logs(reader, attempt, output=output, places=log_places(ev, script, ev.job_id))
-    return Evidence(logs=list(found.logs.values()), printed=found.printed, configured=found.configured)
+    return own_logs(reader, attempt, output=output, places=log_places(ev, script, ev.job_id))

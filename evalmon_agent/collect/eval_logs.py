@@ -34,10 +34,11 @@ _MTIME_SLACK_S = 3600.0
 
 @dataclass(slots=True)
 class FoundLogs:
-    """Logs by path, and, of those that could not be read, why."""
+    """The logs of a directory by path, UNREADABLE those that could not be read."""
 
     logs: dict[str, EvalLog] = field(default_factory=dict)
-    unreadable: dict[str, UnreadableLogError | OSError] = field(default_factory=dict)
+    too_large: set[str] = field(default_factory=set)
+    """The unreadable ones that may be whole logs."""
     incomplete: str | None = None
     """Why not all that may be a log was looked at; None if it was."""
 
@@ -68,14 +69,14 @@ class LogReader:
         """Whether nothing more will be read."""
         return time.monotonic() > self._deadline
 
-    def logs(self, directories: Iterable[str], *, nested: Iterable[str] = (), written_since: float) -> FoundLogs:
-        """The logs in these directories that were written after a time, newest first.
+    def logs(self, directory: str, *, is_nested: bool = False, written_since: float) -> FoundLogs:
+        """The logs in this directory that were written after a time, newest first.
 
-        In those that are `nested` as well, the ones right below are looked at, too. `written_since` is in epoch
-        seconds, with an hour of slack: it only saves reading what is surely older.
+        `is_nested`: the directories right below it are looked at, too. `written_since` is in epoch seconds, with an
+        hour of slack: it only saves reading what is surely older.
         """
         found = FoundLogs()
-        places = dict.fromkeys([*directories, *(below for place in nested for below in self._below(place, found))])
+        places = [directory, *(self._below(directory, found) if is_nested else ())]
         since = written_since - _MTIME_SLACK_S
         files = sorted((file for file in {*self._files(places, found)} if file[0] >= since), reverse=True)
         # Others could leave any number of files there: those take no place from the owner's.
@@ -92,12 +93,14 @@ class LogReader:
                 found.incomplete = f"no time left after {number} of {len(owned)} files"
                 break
             except (UnreadableLogError, OSError) as error:
+                is_too_large = isinstance(error, TooLargeError)
                 # Of a damaged file that is no archive nobody knows whether it would have been a log.
-                if _kind_of_archive(path) or isinstance(error, TooLargeError):
-                    found.unreadable[path] = error
-            else:
-                if log is not None:
-                    found.logs[path] = log
+                if not (_kind_of_archive(path) or is_too_large) or not os.path.exists(path):
+                    continue
+                log = _unreadable(path, error, changed_at=modified_at, size_bytes=size_bytes)
+                found.too_large |= {path} if is_too_large else set()
+            if log is not None:
+                found.logs[path] = log
         return found
 
     def read(self, path: str) -> EvalLog | None:
@@ -114,7 +117,7 @@ class LogReader:
         except (NoTimeError, TooLargeError):
             raise
         except UnreadableLogError as error:
-            return unreadable(path, str(error), changed_at=modified_at, size_bytes=size_bytes)
+            return _unreadable(path, error, changed_at=modified_at, size_bytes=size_bytes)
         except OSError:
             return None
 
@@ -221,10 +224,12 @@ def _of_kind(kind: Kind, log: EvalLog | None) -> EvalLog | None:
     return log and replace(log, kind=kind.name)
 
 
-def unreadable(path: str, why: str, *, changed_at: float, size_bytes: int) -> EvalLog:
+def _unreadable(path: str, error: Exception, *, changed_at: float, size_bytes: int) -> EvalLog:
     """What is known of a log that cannot be read."""
     kind = next((kind.name for kind in KINDS if kind.files.fullmatch(os.path.basename(path))), "")
-    return EvalLog(status=UNREADABLE, path=path, kind=kind, changed_at=changed_at, size_bytes=size_bytes, error=why)
+    return EvalLog(
+        status=UNREADABLE, path=path, kind=kind, changed_at=changed_at, size_bytes=size_bytes, error=str(error)
+    )
 
 
 def _kind_of_archive(path: str) -> Kind | None:

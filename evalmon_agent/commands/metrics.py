@@ -14,7 +14,7 @@ import click
 from evalmon_agent.cli.options import json_option
 from evalmon_agent.cli.output import Cell, interruptible, print_json, print_table
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
-from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff, sampled_memory_note
+from evalmon_agent.figures import Figures, from_sacct, from_seff, sampled_memory_note
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm

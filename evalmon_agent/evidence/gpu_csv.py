@@ -22,10 +22,9 @@ OUR_COLUMNS = tuple(column.header for column in LEADING_COLUMNS)
 _STAMP = GpuColumn.TIMESTAMP.header
 _HEADER_CELL = re.compile(r"([A-Za-z][\w.]*)(?: ?\[([^\]]{1,20})\])?", re.ASCII)
 _HEADER_START = re.compile(rf"{_STAMP}, ?(?=[A-Za-z])")
-_PATTERNS = {column.header: re.compile(column.cell.pattern, re.ASCII) for column in GpuColumn}
-_TIME = _PATTERNS[_STAMP]
-_CELLS = {header: _PATTERNS[header] for header in OUR_COLUMNS[1:]}
-_BY_NAME = {header.partition(" [")[0]: header for header in OUR_COLUMNS}
+_PATTERNS = {column: re.compile(column.cell.pattern, re.ASCII) for column in GpuColumn}
+_TIME = _PATTERNS[GpuColumn.TIMESTAMP]
+_BY_NAME = {column.header.partition(" [")[0]: column for column in LEADING_COLUMNS}
 # `[N/A]`, `[Not Supported]`, `[GPU is lost]` and the like, and what nvidia-smi's table prints for them.
 _NO_VALUE = re.compile(r"(?:\[[A-Za-z/ ]{1,40}\]|N/A|ERR!|Unknown Error|Not Supported)(?: ?(?:%|MiB|W))?", re.ASCII)
 _NUMBER = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(?: ?([A-Za-z%]{1,8}))?", re.ASCII)
@@ -72,15 +71,72 @@ class GpuRow:
         """Identifies a GPU of the job; None in nvidia-smi's own files."""
         return self.uuid or self.index
 
+    @property
+    def at(self) -> float:
+        """Epoch seconds; of a local time without a zone, by the zone of this process."""
+        return self.local_time.timestamp() if self.timestamp_unix_s is None else self.timestamp_unix_s
+
     def cell(self, column: GpuColumn) -> str | None:
         """The value of a further column, without its unit; None if the cell has none or is missing."""
-        match = _PATTERNS[column.header].fullmatch(self.extras.get(column.header, ""))
+        match = _PATTERNS[column].fullmatch(self.extras.get(column.header, ""))
         return match[1] if match else None
 
     def number(self, column: GpuColumn) -> float | None:
         """The same as a number (CLOCK_REASONS is none); None also for one that cannot be."""
         text = self.cell(column)
         return float(text) if text is not None and float(text) <= column.cell.highest else None
+
+    @property
+    def busy_pct(self) -> float | None:
+        """How busy the GPU was: the mean since the row before, if the file has it; else at that instant.
+
+        GPM's graphics activity (Hopper and later, MIG instances too) covers all of that time, as the mean of the
+        driver's samples does elsewhere. Both count the time in which any kernel ran. An instant is 1/6 to 1 s of it.
+        """
+        mean = self.mean_pct
+        return self.utilization_pct if mean is None else mean
+
+    @property
+    def mean_pct(self) -> float | None:
+        """The same, without values of an instant."""
+        activity = self.number(GpuColumn.GRAPHICS_ACTIVITY_PCT)
+        return self.number(GpuColumn.UTILIZATION_MEAN_PCT) if activity is None else activity
+
+    @property
+    def memory_peak_mib(self) -> float | None:
+        """The most memory used since the row before, if the file has it; else at that instant."""
+        peak = self.number(GpuColumn.MEMORY_MAX_MIB)
+        return self.memory_used_mib if peak is None else peak
+
+    @property
+    def is_instance(self) -> bool:
+        """Whether it is a MIG instance, whose power is that of the whole GPU, which others use too."""
+        return self.uuid is not None and self.uuid.startswith("MIG-")
+
+    @property
+    def is_near_power_cap(self) -> bool | None:
+        """Whether the power limit held it back, or it drew 95 % of that."""
+        if self.is_instance:
+            return None
+        reasons, limit_w = self._clock_reasons, self.number(GpuColumn.POWER_LIMIT_W)
+        drawn_w = self.number(GpuColumn.POWER_MEAN_W)
+        drawn_w = self.power_w if drawn_w is None else drawn_w
+        if reasons is not None and reasons & _SW_POWER_CAP:
+            return True
+        if not limit_w or drawn_w is None:
+            return None if reasons is None else False
+        return drawn_w >= _NEAR * limit_w
+
+    @property
+    def is_throttled(self) -> bool | None:
+        """Whether heat, a failing power supply or the board slowed it down."""
+        reasons = self._clock_reasons
+        return None if reasons is None else bool(reasons & _THROTTLED)
+
+    @property
+    def _clock_reasons(self) -> int | None:
+        mask = self.cell(GpuColumn.CLOCK_REASONS)
+        return None if mask is None else int(mask, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +218,7 @@ def _column(cell: str) -> str:
     """The header that stands for this column here: with the usual unit, unless the file has another."""
     match = _HEADER_CELL.fullmatch(cell)
     usual = _BY_NAME.get(match[1]) if match else None
-    return usual if usual is not None and match is not None and match[2] in {None, _unit(usual)} else cell
+    return usual.header if usual and match and match[2] in {None, _unit(usual.header)} else cell
 
 
 def _unit(header: str) -> str | None:
@@ -193,19 +249,19 @@ def _row(cells: Sequence[str], columns: Sequence[str], line: int) -> GpuRow | No
     if len(cells) != len(columns):
         return None
     local_time = _time(cells[columns.index(_STAMP)])
-    values: dict[str, str | None] = {}
+    values: dict[GpuColumn, str | None] = {}
     extras: dict[str, str] = {}
     are_bare = set[bool]()
     for column, cell in zip(columns, cells, strict=True):
         usual = _BY_NAME.get(column.partition(" [")[0])
-        if usual in _CELLS:
+        if usual is None:
+            extras |= {column: cell} if column else {}
+        elif usual is not GpuColumn.TIMESTAMP:
             value = _value(cell, column, usual)
             if value is None:
                 return None
             values[usual] = value.text
             are_bare |= value.are_bare
-        elif column and column != _STAMP:
-            extras[column] = cell
     # With `nounits` no cell has one; a row with both was put together from two.
     row = local_time and len(are_bare) < 2 and _typed(values, extras, local_time, line)
     return row if row and _is_plausible(row) else None
@@ -218,9 +274,9 @@ class _Value(NamedTuple):
     are_bare: frozenset[bool] = frozenset()
 
 
-def _value(cell: str, column: str, usual: str) -> _Value | None:
+def _value(cell: str, column: str, usual: GpuColumn) -> _Value | None:
     """The cell of a column, which may have another unit than the usual one, by its header; None if it is torn."""
-    unit, pattern = _unit(usual), _CELLS[usual]
+    unit, pattern = _unit(usual.header), _PATTERNS[usual]
     if _NO_VALUE.fullmatch(cell):
         return _Value(None)
     if unit not in _UNITS:
@@ -240,13 +296,13 @@ def _value(cell: str, column: str, usual: str) -> _Value | None:
     return _Value(text, frozenset({is_bare}))
 
 
-def _typed(values: dict[str, str | None], extras: dict[str, str], local_time: datetime, line: int) -> GpuRow:
+def _typed(values: dict[GpuColumn, str | None], extras: dict[str, str], local_time: datetime, line: int) -> GpuRow:
     def number(column: GpuColumn) -> float | None:
-        value = values.get(column.header)
+        value = values.get(column)
         return None if value is None else float(value)
 
     def whole(column: GpuColumn) -> int | None:
-        value = values.get(column.header)
+        value = values.get(column)
         return None if value is None else int(value)
 
     return GpuRow(
@@ -259,8 +315,8 @@ def _typed(values: dict[str, str | None], extras: dict[str, str], local_time: da
         memory_total_mib=whole(GpuColumn.MEMORY_TOTAL_MIB),
         power_w=number(GpuColumn.POWER_W),
         temperature_c=whole(GpuColumn.TEMPERATURE_C),
-        index=values.get(GpuColumn.INDEX.header),
-        uuid=values.get(GpuColumn.UUID.header),
+        index=values.get(GpuColumn.INDEX),
+        uuid=values.get(GpuColumn.UUID),
         timestamp_unix_s=number(GpuColumn.TIMESTAMP_UNIX_S),
         extras=extras,
     )
@@ -282,55 +338,3 @@ def _time(cell: str) -> datetime | None:
         return datetime.strptime(cell, "%Y/%m/%d %H:%M:%S.%f")  # noqa: DTZ007 (nvidia-smi prints no zone)
     except ValueError:
         return None
-
-
-def busy_pct(row: GpuRow) -> float | None:
-    """How busy the GPU was: the mean since the row before, if the file has it; else at that instant.
-
-    GPM's graphics activity (Hopper and later, MIG instances too) covers all of that time, as the mean of the driver's
-    samples does elsewhere. Both count the time in which any kernel ran. An instant is 1/6 to 1 s of it.
-    """
-    mean = mean_pct(row)
-    return row.utilization_pct if mean is None else mean
-
-
-def mean_pct(row: GpuRow) -> float | None:
-    """The same, without values of an instant."""
-    activity = row.number(GpuColumn.GRAPHICS_ACTIVITY_PCT)
-    return row.number(GpuColumn.UTILIZATION_MEAN_PCT) if activity is None else activity
-
-
-def memory_peak_mib(row: GpuRow) -> float | None:
-    """The most memory used since the row before, if the file has it; else at that instant."""
-    peak = row.number(GpuColumn.MEMORY_MAX_MIB)
-    return row.memory_used_mib if peak is None else peak
-
-
-def is_instance(row: GpuRow) -> bool:
-    """Whether it is a MIG instance, whose power is that of the whole GPU, which others use too."""
-    return row.uuid is not None and row.uuid.startswith("MIG-")
-
-
-def is_near_power_cap(row: GpuRow) -> bool | None:
-    """Whether the power limit held it back, or it drew 95 % of that."""
-    if is_instance(row):
-        return None
-    reasons, limit_w = _reasons(row), row.number(GpuColumn.POWER_LIMIT_W)
-    drawn_w = row.number(GpuColumn.POWER_MEAN_W)
-    drawn_w = row.power_w if drawn_w is None else drawn_w
-    if reasons is not None and reasons & _SW_POWER_CAP:
-        return True
-    if not limit_w or drawn_w is None:
-        return None if reasons is None else False
-    return drawn_w >= _NEAR * limit_w
-
-
-def is_throttled(row: GpuRow) -> bool | None:
-    """Whether heat, a failing power supply or the board slowed it down."""
-    reasons = _reasons(row)
-    return None if reasons is None else bool(reasons & _THROTTLED)
-
-
-def _reasons(row: GpuRow) -> int | None:
-    mask = row.cell(GpuColumn.CLOCK_REASONS)
-    return None if mask is None else int(mask, 16)

@@ -6,23 +6,13 @@ A tick is what was read of the GPUs at one moment.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from statistics import fmean, median, median_high
 from typing import TypeVar
 
-from evalmon_agent.evidence.gpu_csv import (
-    GpuRow,
-    GpuTable,
-    busy_pct,
-    is_instance,
-    is_near_power_cap,
-    is_throttled,
-    mean_pct,
-    memory_peak_mib,
-)
+from evalmon_agent.evidence.gpu_csv import GpuRow
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.words.csv_columns import GpuColumn
 
@@ -41,30 +31,25 @@ _SAME_ROUND_S = 0.5
 _Number = TypeVar("_Number", int, float)
 
 
-@dataclass(frozen=True, slots=True)
-class SampledSpan:
-    """When an attempt ran, by its node's clock, and how often it was sampled; None: unknown."""
+def figures(
+    nodes: Iterable[Sequence[GpuRow]],
+    *,
+    started_at: float | None = None,
+    ended_at: float | None = None,
+    interval_s: float | None = None,
+) -> GpuFigures | None:
+    """The figures of one attempt, of whose rows there is a list per node; None if there is no row.
 
-    started_at: float | None = None
-    ended_at: float | None = None
-    interval_s: float | None = None
-
-
-_UNKNOWN_SPAN = SampledSpan()
-
-
-def figures(*tables: GpuTable, span: SampledSpan = _UNKNOWN_SPAN) -> GpuFigures | None:
-    """The figures of one attempt: a table per node, only the attempt's rows in it; None if there is no row.
-
+    When it ran, by its node's clock, and how often it was sampled, is None where that is unknown.
     Over several nodes counts, memory, power and energy are added up, for memory the peak of each node.
     """
-    nodes = [table.rows for table in tables if table.rows]
+    nodes = [rows for rows in nodes if rows]
     if not nodes:
         return None
     ticks = [list(complete_ticks(rows)) for rows in nodes]
     power = [power_and_energy(rows) for rows in nodes]
     rows = [row for rows in nodes for row in rows]
-    busy = sorted(_known(rows, busy_pct))
+    busy = sorted(_known(row.busy_pct for row in rows))
     return GpuFigures(
         count=_sum([max(map(len, of_node), default=None) for of_node in ticks]),
         samples=max(sum(1 for _ in group(rows)) for rows in nodes),
@@ -76,31 +61,26 @@ def figures(*tables: GpuTable, span: SampledSpan = _UNKNOWN_SPAN) -> GpuFigures 
         memory_total_bytes=_sum([_memory_total_bytes(of_node) for of_node in ticks]),
         power_mean_w=_sum([mean_w for mean_w, _ in power]),
         energy_j=_sum([energy_j for _, energy_j in power]),
-        samples_expected=samples_expected(span),
+        samples_expected=samples_expected(started_at, ended_at, interval_s=interval_s),
         below_5_pct_fraction=_mean([pct < _LOW_PCT for pct in busy]),
-        longest_idle_s=max((s for rows in nodes if (s := longest_idle_s(rows)) is not None), default=None),
-        first_use_s=min(
-            (s for rows in nodes if (s := first_use_s(rows, started_at=span.started_at)) is not None), default=None
-        ),
+        longest_idle_s=max(_known(map(longest_idle_s, nodes)), default=None),
+        first_use_s=min(_known(first_use_s(rows, started_at=started_at) for rows in nodes), default=None),
         unused_count=_sum([unused_count(rows) for rows in nodes]),
-        near_power_cap_fraction=_mean(_known(rows, is_near_power_cap)),
-        throttled_fraction=_mean(_known(rows, is_throttled)),
-        sm_activity_mean_pct=_mean(_extras(rows, GpuColumn.SM_ACTIVITY_PCT)),
-        tensor_activity_mean_pct=_mean(_extras(rows, GpuColumn.TENSOR_ACTIVITY_PCT)),
+        near_power_cap_fraction=_mean(_known(row.is_near_power_cap for row in rows)),
+        throttled_fraction=_mean(_known(row.is_throttled for row in rows)),
+        sm_activity_mean_pct=_mean(_known(row.number(GpuColumn.SM_ACTIVITY_PCT) for row in rows)),
+        tensor_activity_mean_pct=_mean(_known(row.number(GpuColumn.TENSOR_ACTIVITY_PCT) for row in rows)),
     )
 
 
-def between(table: GpuTable, *, start_unix_s: float, end_unix_s: float) -> GpuTable:
+def between(rows: Iterable[GpuRow], *, start_unix_s: float, end_unix_s: float) -> list[GpuRow]:
     """The rows that one attempt wrote: a requeued job appends to the same file. Rows without a stamp stay."""
-    rows = (
-        row for row in table.rows if row.timestamp_unix_s is None or start_unix_s <= row.timestamp_unix_s <= end_unix_s
-    )
-    return GpuTable(rows=tuple(rows), bad_lines=table.bad_lines)
+    return [row for row in rows if row.timestamp_unix_s is None or start_unix_s <= row.timestamp_unix_s <= end_unix_s]
 
 
 def _memory_peak_bytes(ticks: Sequence[Sequence[GpuRow]]) -> int | None:
     """The highest sum over all GPUs; GPUs without the figure are left out."""
-    peaks = [int(sum(_known(tick, memory_peak_mib))) for tick in ticks]
+    peaks = [int(sum(_known(row.memory_peak_mib for row in tick))) for tick in ticks]
     return max(peaks) * _BYTES_PER_MIB if any(map(memory_sums_mib, ticks)) else None
 
 
@@ -109,12 +89,8 @@ def _memory_total_bytes(ticks: Sequence[Sequence[GpuRow]]) -> int | None:
     return max(totals) * _BYTES_PER_MIB if totals else None
 
 
-def _known(rows: Sequence[GpuRow], value_of: Callable[[GpuRow], float | None]) -> list[float]:
-    return [value for row in rows if (value := value_of(row)) is not None]
-
-
-def _extras(rows: Sequence[GpuRow], column: GpuColumn) -> list[float]:
-    return _known(rows, lambda row: row.number(column))
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -127,14 +103,14 @@ def _sum(values: Sequence[_Number | None]) -> _Number | None:
     return sum(present) if present and len(present) == len(values) else None
 
 
-def samples_expected(span: SampledSpan) -> int | None:
+def samples_expected(started_at: float | None, ended_at: float | None, *, interval_s: float | None) -> int | None:
     """How many ticks the attempt should have: one at the start, one after each interval, one at the end."""
-    if span.started_at is None or span.ended_at is None or span.interval_s is None or span.interval_s <= 0:
+    if started_at is None or ended_at is None or interval_s is None or interval_s <= 0:
         return None
-    length_s = span.ended_at - span.started_at
+    length_s = ended_at - started_at
     if not 0 <= length_s <= _LONGEST_S:
         return None  # a clock that was set, or a report with nonsense in it
-    intervals, rest_s = divmod(length_s, span.interval_s)
+    intervals, rest_s = divmod(length_s, interval_s)
     return int(intervals) + 1 + (rest_s > _LAST_AFTER_S)
 
 
@@ -152,7 +128,7 @@ def longest_idle_s(rows: Sequence[GpuRow]) -> float | None:
     gaps_s = [elapsed_s(before[0], tick[0]) for before, tick in pairwise(ticks)]
     limit_s = _MAX_GAP_IN_INTERVALS * median_high([gap_s for gap_s in gaps_s if gap_s > 0] or [0.0])
     for number, gap_s in enumerate(gaps_s, start=1):
-        is_since_before = idle[number - 1] or all(mean_pct(row) is not None for row in ticks[number])
+        is_since_before = idle[number - 1] or all(row.mean_pct is not None for row in ticks[number])
         if idle[number] and is_since_before and 0 <= gap_s <= limit_s:
             stretch_s += gap_s
             longest_s = max(longest_s, stretch_s)
@@ -166,7 +142,7 @@ def first_use_s(rows: Sequence[GpuRow], *, started_at: float | None) -> float | 
     if not rows:
         return None
     for tick in group(rows):
-        if any((busy_pct(row) or 0) > 0 for row in tick):
+        if any((row.busy_pct or 0) > 0 for row in tick):
             at = tick[0].timestamp_unix_s
             passed_s = elapsed_s(rows[0], tick[0]) if at is None or started_at is None else at - started_at
             return max(passed_s, 0.0)
@@ -179,13 +155,12 @@ def unused_count(rows: Sequence[GpuRow]) -> int | None:
         return None
     by_gpu: dict[str | None, list[float]] = {}
     for row in rows:
-        pct = busy_pct(row)
-        by_gpu.setdefault(row.gpu, []).extend([] if pct is None else [pct])
+        by_gpu.setdefault(row.gpu, []).extend(_known([row.busy_pct]))
     return sum(bool(values) and not any(values) for values in by_gpu.values())
 
 
 def _is_idle(tick: Sequence[GpuRow]) -> bool | None:
-    percents = [busy_pct(row) for row in tick]
+    percents = [row.busy_pct for row in tick]
     if any(percents):
         return False
     return None if None in percents else True
@@ -197,12 +172,12 @@ def power_and_energy(rows: Sequence[GpuRow]) -> tuple[float | None, float | None
     From the energy counter where all rows but each GPU's first have it; else power at the ticks, and its trapezoids
     where ticks lie at most three intervals apart (no energy if that is under 90 % of the time).
     """
-    if any(is_instance(row) for row in rows):
+    if any(row.is_instance for row in rows):
         return None, None  # the whole GPU's, which others use too, and the same in each of its slices
     counted = _counted_energy(rows)
     if counted is not None:
         return counted
-    powers = [(tick[0], w) for tick in complete_ticks(rows) if (w := _power_w(tick)) is not None]
+    powers = [(tick[0], w) for tick in complete_ticks(rows) if (w := _sum([row.power_w for row in tick])) is not None]
     return (fmean(w for _, w in powers) if powers else None), _trapezoids_j(powers)
 
 
@@ -219,11 +194,6 @@ def _counted_energy(rows: Sequence[GpuRow]) -> tuple[float, float] | None:
             total_j += counted_j
     whole_s = elapsed_s(rows[0], rows[-1]) if rows else 0.0
     return (total_j / whole_s, total_j) if whole_s > 0 else None
-
-
-def _power_w(tick: Sequence[GpuRow]) -> float | None:
-    powers_w = [row.power_w for row in tick if row.power_w is not None]
-    return sum(powers_w) if powers_w and len(powers_w) == len(tick) else None
 
 
 def _trapezoids_j(powers: Sequence[tuple[GpuRow, float]]) -> float | None:
@@ -244,30 +214,30 @@ def _trapezoids_j(powers: Sequence[tuple[GpuRow, float]]) -> float | None:
 class Tick:
     """All GPUs of the job at one moment."""
 
-    local_time: datetime
-    """As printed, without a zone."""
-    unix_s: float | None
-    """None in nvidia-smi's own files: there only the local time is known."""
+    at: float
+    """As `GpuRow.at`."""
     utilization_pct: float | None
     """Over the GPUs that have one."""
     memory_used_mib: int | None
     memory_total_mib: int | None
     """Sums over the GPUs that have both."""
 
-    @property
-    def at(self) -> float:
-        """Epoch seconds; of a local time without a zone, by the zone of this process."""
-        return self.local_time.timestamp() if self.unix_s is None else self.unix_s
-
 
 def last_tick(rows: Sequence[GpuRow]) -> Tick | None:
     """The last tick that is complete; None if none is."""
-    for rows_of_tick in complete_ticks(rows, newest_first=True):
-        return _tick(rows_of_tick)
-    return None
+    ticks = list(complete_ticks(rows))
+    if not ticks:
+        return None
+    used_mib, total_mib = memory_sums_mib(ticks[-1]) or (None, None)
+    return Tick(
+        at=ticks[-1][0].at,
+        utilization_pct=_mean(_known(row.utilization_pct for row in ticks[-1])),
+        memory_used_mib=used_mib,
+        memory_total_mib=total_mib,
+    )
 
 
-def complete_ticks(rows: Sequence[GpuRow], *, newest_first: bool = False) -> Iterator[list[GpuRow]]:
+def complete_ticks(rows: Sequence[GpuRow]) -> Iterator[list[GpuRow]]:
     """The rows of each complete tick.
 
     No tick beside a bad line is complete. Ours are written at once, so only the last one can lack rows: if
@@ -275,12 +245,9 @@ def complete_ticks(rows: Sequence[GpuRow], *, newest_first: bool = False) -> Ite
     carry no GPU: there the rows of one round lie closer together than the rounds.
     """
     ticks = list(group(rows))
-    order = range(len(ticks))
-    for at in reversed(order) if newest_first else order:
-        before = ticks[at - 1] if at else None
-        after = ticks[at + 1] if at + 1 < len(ticks) else None
-        if _is_complete(ticks[at], before, after):
-            yield ticks[at]
+    for before, tick, after in zip([None, *ticks], ticks, [*ticks[1:], None], strict=False):
+        if _is_complete(tick, before, after):
+            yield tick
 
 
 def group(rows: Sequence[GpuRow]) -> Iterator[list[GpuRow]]:
@@ -330,18 +297,6 @@ def _is_whole_round(tick: Sequence[GpuRow], before: Sequence[GpuRow] | None, aft
     if any(0 <= elapsed_s(a[-1], b[0]) <= spread_s for a, b in pairwise([before, tick, after]) if a and b):
         return False
     return after is not None or before is None or len(tick) >= len(before)
-
-
-def _tick(rows: Sequence[GpuRow]) -> Tick:
-    utilizations = [row.utilization_pct for row in rows if row.utilization_pct is not None]
-    used_mib, total_mib = memory_sums_mib(rows) or (None, None)
-    return Tick(
-        local_time=rows[0].local_time,
-        unix_s=rows[0].timestamp_unix_s,
-        utilization_pct=sum(utilizations) / len(utilizations) if utilizations else None,
-        memory_used_mib=used_mib,
-        memory_total_mib=total_mib,
-    )
 
 
 def memory_sums_mib(rows: Sequence[GpuRow]) -> tuple[int, int] | None:

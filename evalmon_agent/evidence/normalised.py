@@ -26,19 +26,6 @@ _NUMBER = (
     r"(?<![\w.-])[-+]?\d+(?:[,_-]\d+)*(?:\.\d+)*(?:[eE][-+]?\d+)?(?P<unit>%|[a-zA-Zµ]{1,4}\b)?(?!\w)"
     r"|(?<=[A-Za-z])(?P<between>[-_]?)\d+\b"
 )
-_VARYING = re.compile(
-    "|".join(
-        f"(?P<{name}>{pattern})"
-        for name, pattern in (
-            ("url", _URL),
-            ("time", f"{_TIME}|{_CLOCK}"),
-            ("address", _ADDRESS),
-            ("path", _PATH),
-            ("id", f"{_UUID}|{_HEX}|{_MIXED}"),
-            ("number", _NUMBER),
-        )
-    )
-)
 # A word with a digit or a slash: only those are looked at closely.
 _MAY_VARY = re.compile(r"(?<!\S)[^\s\d/]*[\d/]\S*")
 # Numbers that name an error stay: `Error code: 429`, `exit status 1`, `[Errno 28]`, `"HTTP/1.1 503`.
@@ -73,7 +60,7 @@ def normalised(line: str) -> str:
     written, end = "", 0
     for word in _MAY_VARY.finditer(text):
         for match in _VARYING.finditer(text, *word.span()):
-            replacement = next(write(match) for name, write in _WORDS.items() if match[name] is not None)
+            replacement = next(write(match) for name, (_, write) in _WORDS.items() if match[name] is not None)
             written += text[end : match.start()] + replacement
             end = match.end()
         if len(written) > 2 * _KEPT_CHARS:
@@ -120,11 +107,13 @@ def _number(match: re.Match[str]) -> str:
     return f"N{match['unit'] or ''}"
 
 
-_WORDS: dict[str, Callable[[re.Match[str]], str]] = {
-    "url": _url,
-    "time": lambda _match: "<time>",
-    "address": lambda _match: "<address>",
-    "path": _path,
-    "id": lambda _match: "<id>",
-    "number": _number,
+_WORDS: dict[str, tuple[str, Callable[[re.Match[str]], str]]] = {
+    "url": (_URL, _url),
+    "time": (f"{_TIME}|{_CLOCK}", lambda _match: "<time>"),
+    "address": (_ADDRESS, lambda _match: "<address>"),
+    "path": (_PATH, _path),
+    "id": (f"{_UUID}|{_HEX}|{_MIXED}", lambda _match: "<id>"),
+    "number": (_NUMBER, _number),
 }
+"""By name, how a word that varies looks, and what stands for it."""
+_VARYING = re.compile("|".join(f"(?P<{name}>{pattern})" for name, (pattern, _) in _WORDS.items()))

@@ -88,7 +88,6 @@ class _Claim(Generic[_Job]):
     program: int | None
     started_at: float
     ended_at: float | None
-    written: Written | None = None
 
 
 def owners(
@@ -215,7 +214,8 @@ def is_this(written: Written, path: str) -> bool:
     if written.directory_sha256 is None or written.name != os.path.basename(path):
         return False
     directory = os.path.dirname(path)
-    return written.directory_sha256 in {_sha256(text) for text in (directory, f"file://{quote(directory)}")}
+    texts = (directory.encode(errors="surrogateescape"), f"file://{quote(directory)}".encode())
+    return written.directory_sha256 in {hashlib.sha256(text).hexdigest() for text in texts}
 
 
 class _Claims(Generic[_Job]):
@@ -223,7 +223,7 @@ class _Claims(Generic[_Job]):
 
     def __init__(self, jobs: Mapping[_Job, ObservedJob]) -> None:
         self._jobs = jobs
-        self._written: dict[str, list[_Claim[_Job]]] = defaultdict(list)
+        self._written: dict[str, list[tuple[Written, _Claim[_Job]]]] = defaultdict(list)
         self._printed: dict[str, list[_Job]] = defaultdict(list)
         by_directory: dict[str | None, list[_Claim[_Job]]] = defaultdict(list)
         unseen: list[_Claim[_Job]] = []
@@ -233,11 +233,10 @@ class _Claims(Generic[_Job]):
             if job.left_out or not job.is_watched:
                 unseen.append(_Claim(name, None, job.started_at, job.ended_at))
             for number, program in enumerate(job.programs):
+                claim = _Claim(name, number, program.started_at, program.ended_at)
                 for written in program.wrote:
-                    claim = _Claim(name, number, program.started_at, program.ended_at, written)
-                    self._written[os.path.basename(written.path or written.name)].append(claim)
+                    self._written[os.path.basename(written.path or written.name)].append((written, claim))
                 if not writes_elsewhere(program):
-                    claim = _Claim(name, number, program.started_at, program.ended_at)
                     by_directory[_directory_of(program)].append(claim)
         self._by_directory = {directory: _ByTime(claims) for directory, claims in by_directory.items()}
         self._unseen = _ByTime(unseen)
@@ -245,21 +244,21 @@ class _Claims(Generic[_Job]):
     def by_process(self, log: EvalLog) -> Iterator[_Claim[_Job]]:
         """The programs that were seen to write it; those that held it by their own pid before all others."""
         claims = [
-            (claim.written.is_certain, claim)
-            for claim in self._written.get(os.path.basename(log.path), ())
-            if claim.written is not None and is_this(claim.written, log.path) and self._may_be_believed(claim, log)
+            (written, claim)
+            for written, claim in self._written.get(os.path.basename(log.path), ())
+            if is_this(written, log.path) and self._may_be_believed(written, claim, log)
         ]
-        strongest = max((is_certain for is_certain, _ in claims), default=False)
-        yield from (claim for is_certain, claim in claims if is_certain == strongest)
+        certain = [claim for written, claim in claims if written.is_certain]
+        yield from certain or (claim for _, claim in claims)
 
-    def _may_be_believed(self, claim: _Claim[_Job], log: EvalLog) -> bool:
+    def _may_be_believed(self, written: Written, claim: _Claim[_Job], log: EvalLog) -> bool:
         """Its own process's life, and where pids may collide another fact, must agree."""
         program = self._program_of(claim)
-        if program is None or claim.written is None or program.kind != log.kind:
+        if program is None or program.kind != log.kind:
             return False
         if not _is_between(log, program.started_at, program.ended_at):
             return False
-        if claim.written.is_certain or not program.is_in_pid_namespace:
+        if written.is_certain or not program.is_in_pid_namespace:
             return True
         return _is_below(log.path, _directory_of(program)) and BY_NAME[program.kind].agrees(program, log)
 
@@ -438,7 +437,3 @@ def _directories_of(path: str) -> Iterator[str]:
 
 def _is_below(path: str, directory: str | None) -> bool:
     return directory is not None and path.startswith(f"{directory.rstrip('/')}/")
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

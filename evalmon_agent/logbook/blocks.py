@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.evidence.diagnosis.causes import Diagnosis, one_line, phrase
 from evalmon_agent.evidence.result import SUCCESS, EvalResult, in_words
-from evalmon_agent.figures.efficiency import Figures, sampled_memory_note
+from evalmon_agent.figures import Figures, sampled_memory_note
 from evalmon_agent.words.durations import clock, human, total
 from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.printable import printable

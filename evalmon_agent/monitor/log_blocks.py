@@ -14,7 +14,7 @@ from evalmon_agent.evidence.gpu_measure import last_tick
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import Held
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.jobs.monitor_jobs import active_jobs

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
+from evalmon_agent.figures import Figures, from_seff, from_self
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.progress_bar import progress_bar

@@ -14,14 +14,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
+from operator import attrgetter
 from statistics import median
 from typing import Any
 
 import msgspec
 
 from evalmon_agent.collect.attempt_files import AttemptSpan
-from evalmon_agent.collect.collect import read_gpu_tables
-from evalmon_agent.evidence.gpu_csv import GpuRow, busy_pct, memory_peak_mib
+from evalmon_agent.collect.collect import read_gpu_rows
+from evalmon_agent.evidence.gpu_csv import GpuRow
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.report_page.page import DRAWN_AT_MOST, drawn_evals, stamp
@@ -83,7 +84,7 @@ def specs(summary: Summary, files: OwnedFiles) -> Iterator[tuple[str, str, dict[
             yield "score", row.key, score_spec(row, low=low, high=high)
     for ev in drawn_evals(summary):
         samples = read_samples(files, ev)
-        for kind, value_of in (("utilization", busy_pct), ("memory", memory_pct)):
+        for kind, value_of in (("utilization", attrgetter("busy_pct")), ("memory", memory_pct)):
             buckets = downsampled([(at, pct) for at, row in samples if (pct := value_of(row)) is not None])
             if buckets:
                 yield kind, ev.name, use_spec(buckets, end_s=ev.elapsed_s)
@@ -94,9 +95,9 @@ def read_samples(files: OwnedFiles, ev: EvalSummary) -> list[tuple[float, GpuRow
     started_at, ended_at = stamp(ev.started), stamp(ev.ended)
     if started_at is None:
         return []
-    tables = read_gpu_tables(files, ev.output_dir, AttemptSpan(started_at, ended_at, slack_s=_SLACK_S))
-    rows = [row for table in tables for row in table.rows]
-    times = [row.local_time.timestamp() if row.timestamp_unix_s is None else row.timestamp_unix_s for row in rows]
+    nodes = read_gpu_rows(files, ev.output_dir, AttemptSpan(started_at, ended_at, slack_s=_SLACK_S))
+    rows = [row for rows_of_node in nodes for row in rows_of_node]
+    times = [row.at for row in rows]
     # nvidia-smi's own rows have no zone: where they seem to lie elsewhere, their first is the start.
     begin = started_at if times and abs(min(times) - started_at) < _SLACK_S else min(times, default=0.0)
     return sorted(((max(at - begin, 0.0), row) for at, row in zip(times, rows, strict=True)), key=lambda pair: pair[0])
@@ -104,7 +105,7 @@ def read_samples(files: OwnedFiles, ev: EvalSummary) -> list[tuple[float, GpuRow
 
 def memory_pct(row: GpuRow) -> float | None:
     """The most memory used since the row before, as a part of the GPU's; None if either is not known."""
-    used_mib = memory_peak_mib(row)
+    used_mib = row.memory_peak_mib
     return None if used_mib is None or not row.memory_total_mib else min(100 * used_mib / row.memory_total_mib, 100.0)
 
 

@@ -12,8 +12,7 @@ from msgspec.structs import replace
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED, Diagnosis, one_line
 from evalmon_agent.evidence.result import EvalResult, worst
-from evalmon_agent.figures.advice import Use, advise
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures, Use, advise
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.node_list import expand
 from evalmon_agent.summary import cost, failures

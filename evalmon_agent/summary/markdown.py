@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
-from evalmon_agent.figures.efficiency import sampled_memory_note
+from evalmon_agent.figures import sampled_memory_note
 from evalmon_agent.summary.attention import Group, groups, in_order, next_round, verdict_line
 from evalmon_agent.summary.cost import FIGURE_WORDS, KWH_J
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, ExperimentCost, Summary

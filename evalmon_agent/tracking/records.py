@@ -17,7 +17,7 @@ from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.evidence.result import EvalLog
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.words.job_id import JobId

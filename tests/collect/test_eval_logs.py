@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from evalmon_agent.collect.attempt_files import own_logs, printed_paths
 from evalmon_agent.collect.eval_logs import FoundLogs, LogReader, read_log
-from evalmon_agent.collect.own_logs import own_logs, printed_paths
 from evalmon_agent.evidence.kinds.inspect_ai import INSPECT_AI
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
-from evalmon_agent.evidence.result import EvalLog
+from evalmon_agent.evidence.result import UNREADABLE, EvalLog
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.tracking.records import Attempt, JobReport
 from zips import Member, zip_of
@@ -33,8 +33,8 @@ real = pytest.mark.skipif(
 FILES = OwnedFiles(os.geteuid())
 
 
-def read_logs(directories: list[str], *, written_since: float, budget_s: float = 2.0) -> FoundLogs:
-    return LogReader(FILES, budget_s=budget_s).logs(directories, written_since=written_since)
+def read_logs(directory: Path, *, written_since: float, budget_s: float = 2.0) -> FoundLogs:
+    return LogReader(FILES, budget_s=budget_s).logs(str(directory), written_since=written_since)
 
 
 READ_BY_INSPECT = """
@@ -112,7 +112,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def kill_after_a_sample(process: subprocess.Popen[bytes], directory: Path) -> None:
     deadline = time.monotonic() + 90
     while process.poll() is None and time.monotonic() < deadline:
-        for log in read_logs([str(directory)], written_since=0).logs.values():
+        for log in read_logs(directory, written_since=0).logs.values():
             if log.samples_completed:
                 process.send_signal(signal.SIGKILL)
                 return
@@ -198,7 +198,7 @@ def test_reading_takes_milliseconds_and_does_not_import_inspect(runs: Runs) -> N
     code = (
         "import os, sys, time; from evalmon_agent.collect.eval_logs import LogReader;"
         "from evalmon_agent.files.trusted import OwnedFiles; began = time.monotonic();"
-        "found = LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0);"
+        "found = LogReader(OwnedFiles(os.geteuid())).logs(sys.argv[1], written_since=0);"
         "took_s = time.monotonic() - began;"
         "assert len(found.logs) == 1 and took_s < 0.5, took_s;"
         "heavy = {'inspect_ai', 'yaml', 'click', 'pydantic'} & set(sys.modules); assert not heavy, heavy"
@@ -225,30 +225,30 @@ def test_other_files_are_left_out_and_broken_logs_are_reported(tmp_path: Path) -
     (tmp_path / "link.eval").symlink_to(tmp_path / "good.eval")
     os.mkfifo(tmp_path / "fifo.eval")
     (tmp_path / "directory.eval").mkdir()
-    found = read_logs([str(tmp_path), str(tmp_path / "missing"), "\0"], written_since=0)
-    assert {Path(path).name for path in found.logs} == {"good.eval", "good.json"}
-    assert {Path(path).name for path in found.unreadable} == {"torn.eval"}
+    statuses = {Path(path).name: log.status for path, log in read_logs(tmp_path, written_since=0).logs.items()}
+    assert statuses == {"good.eval": "success", "good.json": "success", "torn.eval": UNREADABLE}
+    assert read_logs(tmp_path / "missing", written_since=0) == read_logs(Path("\0"), written_since=0) == FoundLogs()
 
 
 def test_older_logs_are_not_read(tmp_path: Path) -> None:
     now = time.time()
     write(tmp_path / "old.json", HEADER, modified_at=now - 7200)
     write(tmp_path / "new.json", HEADER, modified_at=now - 60)
-    assert {Path(path).name for path in read_logs([str(tmp_path)], written_since=now).logs} == {"new.json"}
+    assert {Path(path).name for path in read_logs(tmp_path, written_since=now).logs} == {"new.json"}
 
 
 def test_all_of_very_many_files_are_read(tmp_path: Path) -> None:
     for number in range(300):
         write(tmp_path / f"{number:03}.json", HEADER, modified_at=1e9 + number)
-    found = read_logs([str(tmp_path)], written_since=0, budget_s=60)
+    found = read_logs(tmp_path, written_since=0, budget_s=60)
     assert [Path(path).name for path in found.logs] == [f"{number:03}.json" for number in range(299, -1, -1)]
     assert found.incomplete is None
 
 
 def test_without_time_left_nothing_is_read_and_that_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "a.json", HEADER, modified_at=time.time())
-    found = read_logs([str(tmp_path)], written_since=0, budget_s=0)
-    assert (found.logs, found.unreadable) == ({}, {})
+    found = read_logs(tmp_path, written_since=0, budget_s=0)
+    assert found.logs == {}
     assert found.incomplete == "no time left after 0 names"
 
 
@@ -258,16 +258,16 @@ def test_an_incomplete_reading_is_reported(tmp_path: Path) -> None:
     seen = ObservedProgram(kind="inspect-ai", started_at=0.0, cwd=str(tmp_path), options={"log-dir": (".",)})
     attempt = Attempt(report=JobReport(0, eval_programs=[seen]))
     reader = LogReader(FILES)
-    assert list(own_logs(reader, attempt, output="", places=[]).logs) == [f"{tmp_path}/a.json"]
+    assert [log.path for log in own_logs(reader, attempt, output="", places=[]).logs] == [f"{tmp_path}/a.json"]
     reader.renew(budget_s=0)
     found = own_logs(reader, attempt, output="", places=[])
-    assert (found.logs, found.not_all_read) == ({}, "not all logs were read: no time left after 0 names")
+    assert (found.logs, found.not_all_read) == ([], "not all logs were read: no time left after 0 names")
 
 
 def test_a_directory_with_too_many_names_is_reported(tmp_path: Path) -> None:
     for number in range(1001):
         (tmp_path / str(number)).mkdir()
-    found = LogReader(FILES, budget_s=60).logs([], nested=[str(tmp_path)], written_since=0)
+    found = LogReader(FILES, budget_s=60).logs(str(tmp_path), is_nested=True, written_since=0)
     assert found.incomplete == f"too many directories below {tmp_path}"
 
 
@@ -275,17 +275,17 @@ def test_failed_and_limited_samples_of_a_json_log_are_counted(tmp_path: Path) ->
     header = HEADER.replace(b"success", b"error")[:-1]
     samples = b', "samples": [{"id": 1}, {"id": 2, "error": {"message": "x"}}, {"id": 3, "limit": {"type": "token"}}]}'
     (tmp_path / "a.json").write_bytes(header + samples)
-    [log] = read_logs([str(tmp_path)], written_since=0).logs.values()
+    [log] = read_logs(tmp_path, written_since=0).logs.values()
     assert (log.status, log.samples_completed, log.samples_failed, log.samples_limited) == ("error", 2, 1, 1)
 
 
 def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
     write(tmp_path / "a.json", HEADER, modified_at=time.time())
     reader = LogReader(FILES)
-    assert len(reader.logs([str(tmp_path)], written_since=0).logs) == 1
+    assert len(reader.logs(str(tmp_path), written_since=0).logs) == 1
     reader.renew(budget_s=0)
     assert reader.is_out_of_time
     reader.renew(budget_s=2)
     write(tmp_path / "a.json", HEADER.replace(b"success", b"cancelled"), modified_at=time.time() + 1)
-    [log] = reader.logs([str(tmp_path)], written_since=0).logs.values()
+    [log] = reader.logs(str(tmp_path), written_since=0).logs.values()
     assert log.status == "cancelled"

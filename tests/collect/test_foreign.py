@@ -215,6 +215,6 @@ def test_a_remembered_log_that_now_belongs_to_another_user_is_not_used(tmp_path:
     reader = LogReader(OwnedFiles(os.geteuid()))
     path = tmp_path / "x.eval"
     path.write_bytes(inspect_log())
-    assert list(reader.logs([str(tmp_path)], written_since=0).logs) == [str(path)]
+    assert list(reader.logs(str(tmp_path), written_since=0).logs) == [str(path)]
     second_user.give(path)
-    assert list(reader.logs([str(tmp_path)], written_since=0).logs) == []
+    assert list(reader.logs(str(tmp_path), written_since=0).logs) == []

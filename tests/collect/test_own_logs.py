@@ -12,9 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from collect.test_evidence import inspect_log
+from evalmon_agent.collect.attempt_files import own_logs, printed_paths
 from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.collect.own_logs import OwnLogs, own_logs, printed_paths
 from evalmon_agent.evidence.kinds.inspect_ai import INSPECT_AI
 from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
 from evalmon_agent.files.trusted import OwnedFiles
@@ -30,10 +30,16 @@ def program(directory: Path, **more: object) -> ObservedProgram:
     return ObservedProgram(started_at=NOW - 60, **told)  # type: ignore[arg-type]
 
 
-def found_of(*programs: ObservedProgram, output: str = "", before: Evidence | None = None, places: str = "") -> OwnLogs:
+def found_of(
+    *programs: ObservedProgram, output: str = "", before: Evidence | None = None, places: str = ""
+) -> Evidence:
     attempt = Attempt(report=JobReport(0, eval_programs=list(programs)), evidence=before)
     reader = LogReader(OwnedFiles(os.geteuid()), budget_s=20)
     return own_logs(reader, attempt, output=output, places=[places] if places else [])
+
+
+def paths(found: Evidence) -> list[str]:
+    return [log.path for log in found.logs]
 
 
 def log(path: Path, *, at: float = NOW - 30) -> str:
@@ -47,7 +53,7 @@ def test_a_programs_log_is_found_anywhere_and_its_neighbours_are_not_read(tmp_pa
     log(tmp_path / "away" / "b.eval")
     log(tmp_path / "logs" / "c.eval")
     seen = program(tmp_path, wrote=(Written(name="a.eval", path=path, known_by=("line",)),))
-    assert list(found_of(seen).logs) == [path]
+    assert paths(found_of(seen)) == [path]
 
 
 def test_neighbouring_logs_are_read_if_a_node_had_no_witness(tmp_path: Path) -> None:
@@ -57,18 +63,18 @@ def test_neighbouring_logs_are_read_if_a_node_had_no_witness(tmp_path: Path) -> 
         witness = Witness("cgroup", nodes_unseen=nodes_unseen)
         attempt = Attempt(report=JobReport(0, started_at=NOW - 70, eval_programs=[seen], witness=witness))
         reader = LogReader(OwnedFiles(os.geteuid()), budget_s=20)
-        assert set(own_logs(reader, attempt, output="", places=()).logs) == logs
+        assert set(paths(own_logs(reader, attempt, output="", places=()))) == logs
 
 
 def test_without_a_known_log_those_of_its_time_in_its_directory_are_read(tmp_path: Path) -> None:
     path = log(tmp_path / "logs" / "c.eval")
     log(tmp_path / "logs" / "old.eval", at=NOW - 900)
     log(tmp_path / "b.eval")
-    assert list(found_of(program(tmp_path)).logs) == [path]
-    assert found_of().logs == {}
+    assert paths(found_of(program(tmp_path))) == [path]
+    assert found_of().logs == []
     torn = tmp_path / "logs" / "torn.eval"
     torn.write_bytes(b"PK")
-    assert {path: one.status for path, one in found_of(program(tmp_path)).logs.items()}[str(torn)] == "unreadable"
+    assert {one.path: one.status for one in found_of(program(tmp_path)).logs}[str(torn)] == "unreadable"
 
 
 @pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "at its place"])
@@ -77,16 +83,16 @@ def test_a_too_large_log_is_not_read_and_that_is_reported(tmp_path: Path, is_see
     Path(path).write_bytes(zip_of([Member("header.json", claimed_size_bytes=MEMBER_LIMIT_BYTES + 1)]))
     seen = (Written(name="a.eval", path=path, known_by=("line",)),) if is_seen else ()
     found = found_of(program(tmp_path, wrote=seen))
-    assert (found.logs, found.not_all_read) == ({}, "a log was not read: header.json is larger than 192 MiB")
+    assert (found.logs, found.not_all_read) == ([], "a log was not read: header.json is larger than 192 MiB")
     os.utime(path, (NOW - 900, NOW - 900))
-    assert is_seen or found_of(program(tmp_path)) == OwnLogs()
+    assert is_seen or found_of(program(tmp_path)) == Evidence()
 
 
 def test_a_log_known_by_its_directorys_digest_is_found_in_the_programs_directory(tmp_path: Path) -> None:
     path = log(tmp_path / "logs" / "a.eval", at=NOW - 900)
     digest = hashlib.sha256(f"file://{tmp_path}/logs".encode()).hexdigest()
     held = Written(name="a.eval", directory_sha256=digest, known_by=("name",))
-    assert list(found_of(program(tmp_path, wrote=(held,))).logs) == [path]
+    assert paths(found_of(program(tmp_path, wrote=(held,)))) == [path]
 
 
 @pytest.mark.parametrize("text", ["Log: {}", "Log:\n{}", "Log:   \n{:40.40}\n{:.0}{}", "│ x │\nLog: file://{}  \nmore"])
@@ -95,13 +101,13 @@ def test_the_wrapped_last_line_is_joined(tmp_path: Path, text: str) -> None:
     if "40.40" in text:
         text = f"Log:   \n{path[:40]}\n{path[40:]}   \n"
     found = found_of(output=f"begin\n{text.format(path)}\nend\n")
-    assert (list(found.logs), found.printed) == ([path], [path])
+    assert (paths(found), found.printed) == ([path], [path])
 
 
 def test_other_lines_name_no_log(tmp_path: Path) -> None:
     path = log(tmp_path / "logs" / "a.eval")
     for output in (path, f"$ ls logs\n{path}\n", f"INFO Log: {path}", f"Logs: {path}", "Log: s3://b/a.eval\n"):
-        assert found_of(output=output, places=str(tmp_path)).logs == {}
+        assert found_of(output=output, places=str(tmp_path)).logs == []
     assert list(printed_paths(INSPECT_AI, "Log: \n\n\n")) == []
 
 
@@ -114,9 +120,9 @@ def test_a_relative_path_is_resolved_from_the_jobs_directory(tmp_path: Path) -> 
 def test_a_known_log_is_kept_when_its_file_is_gone_and_read_again_when_it_changed(tmp_path: Path) -> None:
     path = log(tmp_path / "logs" / "a.eval")
     first = found_of(program(tmp_path))
-    before = Evidence(logs=list(first.logs.values()))
+    before = Evidence(logs=first.logs)
     Path(path).write_bytes(inspect_log(at=NOW - 30, status="error"))
-    assert found_of(program(tmp_path), before=before).logs[path].status == "error"
+    assert found_of(program(tmp_path), before=before).logs[0].status == "error"
     Path(path).write_bytes(b"PK torn")
     assert found_of(program(tmp_path), before=before).logs == first.logs
     os.unlink(path)
@@ -132,4 +138,4 @@ def test_the_directory_may_be_named_in_a_settings_file(tmp_path: Path, text: str
     told = {"kind": "lm-evaluation-harness", "words": (), "options": {"config": ("c.yaml",)}}
     found = found_of(replace(program(tmp_path), **told))
     assert found.configured == ({} if named is None else {f"{tmp_path}/c.yaml": named})
-    assert list(found.logs) == ([str(results)] if named else [])
+    assert paths(found) == ([str(results)] if named else [])

@@ -1,43 +1,40 @@
-"""Tests which log directory a script names, only where a shell would certainly use it."""
+"""Tests which directories a script changes to, only where a shell would certainly use them."""
 
 from __future__ import annotations
-
-import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.collect.attempt_files import directories, words_behind
+from evalmon_agent.collect.attempt_files import directories
 
-LOG_DIR = re.compile(r"--log-dir[= ]\s*")
 KNOWN = {"SLURM_JOB_ID": "77", "HOME": "/home/me"}
 
 
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        ("inspect eval t.py --log-dir ./logs", ["./logs"]),
-        ("inspect eval t.py --log-dir=logs --model x", ["logs"]),
-        ("inspect eval t.py --log-dir 'a b' &", ["a b"]),
-        ('D="/x/y"\ninspect eval t.py --log-dir "$D/logs"', ["/x/y/logs"]),
-        ("export ROOT=/x\nD=${ROOT}/y\ninspect eval --log-dir ${D}/$SLURM_JOB_ID;", ["/x/y/77"]),
-        ("inspect eval --log-dir $HOME/l", ["/home/me/l"]),
-        ("inspect eval --log-dir ${UNKNOWN:-/fallback}/l", ["/fallback/l"]),
-        ("a --log-dir x\nb --log-dir y\nc --log-dir x", ["x", "y"]),
-        ("a --log-dir 'x$y'", ["x$y"]),
-        ("a --log-dir a\\ b", ["a b"]),
-        ("inspect eval --log-dir $UNKNOWN/l", []),
-        ("inspect eval --log-dir $(mktemp -d)", []),
-        ("inspect eval --log-dir `mktemp -d`", []),
-        ("inspect eval --log-dir ~/logs", []),
-        ("# inspect eval --log-dir old", []),
-        ("A=$B\nB=$A\ninspect eval --log-dir $A", []),
-        ("inspect eval --log-dir", []),
+        ("cd ./logs", ["./logs"]),
+        ("cd -- logs && inspect eval t.py --model x", ["logs"]),
+        ("cd 'a b' &", ["a b"]),
+        ('D="/x/y"\ncd "$D/logs"', ["/x/y/logs"]),
+        ("export ROOT=/x\nD=${ROOT}/y\ncd ${D}/$SLURM_JOB_ID;", ["/x/y/77"]),
+        ("cd $HOME/l", ["/home/me/l"]),
+        ("cd ${UNKNOWN:-/fallback}/l", ["/fallback/l"]),
+        ("cd x\ncd y\ncd x", ["x", "y"]),
+        ("cd 'x$y'", ["x$y"]),
+        ("cd a\\ b", ["a b"]),
+        ("cd $UNKNOWN/l", []),
+        ("cd $(mktemp -d)", []),
+        ("cd `mktemp -d`", []),
+        ("cd ~/logs", []),
+        ("# cd old", []),
+        ("A=$B\nB=$A\ncd $A", []),
+        ("cd ", []),
     ],
 )
-def test_the_value_of_an_option_is_found(script: str, expected: list[str]) -> None:
-    assert words_behind(LOG_DIR, script, KNOWN) == expected
+def test_a_directory_is_found_where_it_is_certain(script: str, expected: list[str]) -> None:
+    assert directories(script, KNOWN) == expected
 
 
 def test_the_directory_that_it_changes_to_is_found() -> None:
@@ -46,4 +43,4 @@ def test_the_directory_that_it_changes_to_is_found() -> None:
 
 @given(st.text(alphabet="ABab$ {}:-'\"\\=\n/", max_size=60))
 def test_any_text_is_accepted(text: str) -> None:
-    words_behind(LOG_DIR, f"{text}\nx --log-dir {text}", KNOWN)
+    directories(f"{text}\ncd {text}", KNOWN)

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED, UNKNOWN, Diagnosis
-from evalmon_agent.evidence.diagnosis.diagnose import AttemptEnd, UnopenedFile, diagnose, ends_in_error, rules
+from evalmon_agent.evidence.diagnosis.diagnose import AttemptEnd, UnopenedFile, diagnose, ends_in_error
+from evalmon_agent.evidence.diagnosis.wordings import RULES
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.words.states import State
 
@@ -135,7 +136,7 @@ def test_every_cause_has_an_excerpt_and_every_rule_a_cause() -> None:
     shown = {name.partition("--")[0] for name in FAILURES}
     rare = {"revoked", "lost", "hub-authentication", "aborted", "terminated", "unknown", "output-directory-missing"}
     assert set(CAUSES) - shown == rare | {REFUSED}
-    assert {rule.cause for rule in rules()} <= set(CAUSES)
+    assert {rule.cause for rule in RULES} <= set(CAUSES)
 
 
 @pytest.mark.parametrize("name", FAILURES)

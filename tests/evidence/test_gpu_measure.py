@@ -9,15 +9,15 @@ from gpu_texts import BEGIN_UNIX_S, OUR_HEADER, SMI_HEADER, our_row, our_tick, s
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.gpu_csv import GpuTable, parse
+from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
+from evalmon_agent.evidence.gpu_measure import between, figures
 
 MIB = 1024 * 1024
 
 
 def of(*texts: str) -> GpuFigures:
-    found = figures(*(parse(text) for text in texts))
+    found = figures(parse(text).rows for text in texts)
     assert found is not None
     return found
 
@@ -125,26 +125,26 @@ def test_the_samplers_window_values_take_precedence_over_instants() -> None:
 
 def test_actual_and_expected_samples_are_both_given() -> None:
     text = OUR_HEADER + our_tick(0, 5, 5) + our_tick(30, 5, 5)
-    found = figures(parse(text), span=SampledSpan(BEGIN_UNIX_S, BEGIN_UNIX_S + 300.5, 30.0))
+    found = figures([parse(text).rows], started_at=BEGIN_UNIX_S, ended_at=BEGIN_UNIX_S + 300.5, interval_s=30.0)
     assert found is not None
     assert (found.samples, found.samples_expected) == (2, 11)
 
 
 def test_without_rows_there_are_no_figures() -> None:
-    assert figures() is None
-    assert figures(GpuTable((), 3)) is None
+    assert figures([]) is None
+    assert figures([()]) is None
 
 
 def test_an_attempt_gets_the_rows_of_its_own_time() -> None:
     table = parse(OUR_HEADER + our_tick(0, 10) + OUR_HEADER + our_tick(600, 90))
-    own = between(table, start_unix_s=BEGIN_UNIX_S + 500, end_unix_s=BEGIN_UNIX_S + 700)
-    assert [row.utilization_pct for row in own.rows] == [90]
+    own = between(table.rows, start_unix_s=BEGIN_UNIX_S + 500, end_unix_s=BEGIN_UNIX_S + 700)
+    assert [row.utilization_pct for row in own] == [90]
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000))
 def test_no_figure_of_a_part_of_a_file_exceeds_that_of_the_whole(start: int, length: int) -> None:
     whole = OUR_HEADER + "".join(our_row(30 * at, 0, utilization=40 + at, used_mib=100 * at) for at in range(20))
-    found = figures(parse(whole[start : start + length]))
+    found = figures([parse(whole[start : start + length]).rows])
     if found is None:
         return
     everything = of(whole)
@@ -160,7 +160,7 @@ def test_no_figure_of_a_part_of_a_file_exceeds_that_of_the_whole(start: int, len
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 3), st.integers(0, 100), st.floats(0, 1000)), max_size=30))
 def test_rows_in_any_order_are_accepted(rows: list[tuple[float, int, int, float]]) -> None:
     text = "".join(our_row(at, gpu, utilization=pct, power_w=power) for at, gpu, pct, power in rows)
-    found = figures(parse(OUR_HEADER + text))
+    found = figures([parse(OUR_HEADER + text).rows])
     if found is not None:
         assert (found.count or 1) <= 4
         assert 0 <= (found.idle_fraction or 0) <= 1

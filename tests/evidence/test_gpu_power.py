@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from gpu_texts import OUR_HEADER, SMI_HEADER, our_tick, sampler_file, sampler_row, smi_row
 
-from evalmon_agent.evidence.gpu_csv import GpuRow, busy_pct, is_near_power_cap, is_throttled, parse
+from evalmon_agent.evidence.gpu_csv import GpuRow, parse
 from evalmon_agent.evidence.gpu_measure import power_and_energy
 
 
@@ -62,7 +62,7 @@ def test_energy_and_power_are_unknown_for_a_slice_and_without_rows() -> None:
     ],
 )
 def test_time_near_the_power_cap_is_counted(values: dict[str, float | str], expected: bool | None) -> None:
-    assert is_near_power_cap(only(**values)) is expected
+    assert only(**values).is_near_power_cap is expected
 
 
 @pytest.mark.parametrize(
@@ -70,21 +70,21 @@ def test_time_near_the_power_cap_is_counted(values: dict[str, float | str], expe
     [("[N/A]", None), (0, False), (0x1, False), (0x4, False), (0x8, True), (0x20, True), (0x40, True), (0x80, True)],
 )
 def test_throttling_counts_reasons_that_slow_a_gpu_below_its_setting(reasons: int | str, expected: bool | None) -> None:
-    assert is_throttled(only(clock_reasons=reasons)) is expected
+    assert only(clock_reasons=reasons).is_throttled is expected
 
 
 def test_utilization_is_gpms_else_the_mean_of_samples_else_the_instant() -> None:
-    assert busy_pct(only(utilization_pct=9, utilization_mean_pct=4.5, graphics_activity_pct=1.0)) == 1.0
-    assert busy_pct(only(utilization_pct=9, utilization_mean_pct=4.5)) == 4.5
-    assert busy_pct(only(utilization_pct=9)) == 9
-    assert busy_pct(only(utilization_pct="[N/A]", graphics_activity_pct=1.0)) == 1.0
-    assert busy_pct(only(utilization_pct="[N/A]")) is None
+    assert only(utilization_pct=9, utilization_mean_pct=4.5, graphics_activity_pct=1.0).busy_pct == 1.0
+    assert only(utilization_pct=9, utilization_mean_pct=4.5).busy_pct == 4.5
+    assert only(utilization_pct=9).busy_pct == 9
+    assert only(utilization_pct="[N/A]", graphics_activity_pct=1.0).busy_pct == 1.0
+    assert only(utilization_pct="[N/A]").busy_pct is None
     [smi] = parse(SMI_HEADER + smi_row(0)).rows
-    assert (busy_pct(smi), is_near_power_cap(smi), is_throttled(smi)) == (37, None, None)
+    assert (smi.busy_pct, smi.is_near_power_cap, smi.is_throttled) == (37, None, None)
 
 
 def test_an_extra_cell_that_is_not_a_number_is_unknown() -> None:
     line = sampler_row(0, utilization_mean_pct=12.5, utilization_pct=9)
     for cell in ("12.", "12.5", "[GPU is lost]", "112.5 %", "", "1٢.5 %"):
         [row] = rows(line.replace("12.5 %", cell))
-        assert busy_pct(row) == 9
+        assert row.busy_pct == 9

@@ -77,8 +77,9 @@ def test_rows_of_nvidia_smi_within_milliseconds_are_one_tick() -> None:
     rounds = "".join(smi_row(at) + smi_row(at + 0.002) + smi_row(at + 0.01) for at in (0, 30, 60))
     tick = last_of(SMI_HEADER + rounds)
     assert tick is not None
-    assert (tick.memory_total_mib, tick.unix_s) == (3 * 81920, None)
-    assert tick.at == tick.local_time.timestamp()
+    first_of_the_last = parse(SMI_HEADER + rounds).rows[6]
+    assert (tick.memory_total_mib, first_of_the_last.timestamp_unix_s) == (3 * 81920, None)
+    assert tick.at == first_of_the_last.local_time.timestamp()
 
 
 def test_one_gpu_sampled_ten_times_a_second_is_not_ten_gpus() -> None:

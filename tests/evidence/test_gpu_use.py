@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.gpu_csv import GpuRow, parse
-from evalmon_agent.evidence.gpu_measure import SampledSpan, first_use_s, longest_idle_s, samples_expected, unused_count
+from evalmon_agent.evidence.gpu_measure import first_use_s, longest_idle_s, samples_expected, unused_count
 
 
 def rows(text: str) -> tuple[GpuRow, ...]:
@@ -95,24 +95,26 @@ def test_gpus_that_were_never_seen_in_use_are_counted() -> None:
 def test_expected_samples_are_one_at_the_start_one_per_interval_and_one_at_the_end(
     length_s: float, interval_s: float, expected: int
 ) -> None:
-    assert expected == samples_expected(SampledSpan(1000.0, 1000.0 + length_s, interval_s))
+    assert expected == samples_expected(1000.0, 1000.0 + length_s, interval_s=interval_s)
 
 
 @pytest.mark.parametrize(
-    "span",
+    ("started_at", "ended_at", "interval_s"),
     [
-        SampledSpan(),
-        SampledSpan(1.0, 2.0),
-        SampledSpan(1.0, None, 30.0),
-        SampledSpan(None, 2.0, 30.0),
-        SampledSpan(2.0, 1.0, 30.0),
-        SampledSpan(1.0, 2.0, 0.0),
-        SampledSpan(1.0, 2.0, -5.0),
-        SampledSpan(-1e308, 1e308, 1.0),
+        (None, None, None),
+        (1.0, 2.0, None),
+        (1.0, None, 30.0),
+        (None, 2.0, 30.0),
+        (2.0, 1.0, 30.0),
+        (1.0, 2.0, 0.0),
+        (1.0, 2.0, -5.0),
+        (-1e308, 1e308, 1.0),
     ],
 )
-def test_unknown_or_impossible_times_give_no_expected_samples(span: SampledSpan) -> None:
-    assert samples_expected(span) is None
+def test_unknown_or_impossible_times_give_no_expected_samples(
+    started_at: float | None, ended_at: float | None, interval_s: float | None
+) -> None:
+    assert samples_expected(started_at, ended_at, interval_s=interval_s) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e5), st.integers(0, 2), st.sampled_from([0, 0, 3, 100])), max_size=30))

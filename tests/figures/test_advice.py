@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.figures.advice import Use, advise
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures, Use, advise
 from evalmon_agent.words.states import State
 
 GIB = 1024**3

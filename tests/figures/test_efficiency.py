@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff, from_self
+from evalmon_agent.figures import Figures, from_sacct, from_seff, from_self
 from evalmon_agent.slurm import sacct, seff
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State

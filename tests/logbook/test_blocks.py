@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.words.states import TERMINAL, State

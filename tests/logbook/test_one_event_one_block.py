@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import Block, BlockKind, transition
 from evalmon_agent.logbook.blocks import blocks_in as read

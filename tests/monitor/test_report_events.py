@@ -9,7 +9,7 @@ import pytest
 from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.monitor import log_blocks
 from evalmon_agent.monitor.log_blocks import result_log, settled_by
 from evalmon_agent.tracking.fold import Facts

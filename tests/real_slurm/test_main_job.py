@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from evalmon_agent.figures.efficiency import from_sacct
+from evalmon_agent.figures import from_sacct
 from evalmon_agent.slurm import sacct
 from evalmon_agent.slurm.environment import FOR_ASKING
 from real_slurm.ahead import begins

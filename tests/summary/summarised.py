@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalLog
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from evalmon_agent.evidence.diagnosis.causes import Diagnosis
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.summary.build import total_time_s
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import NO_COST

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evalmon_agent.experiment.state import recover
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.logbook.blocks import (
     BlockKind,
     all_complete,

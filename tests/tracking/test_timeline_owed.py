@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures import Figures
 from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Measurement
 from evalmon_agent.tracking.timeline import Unmeasured, ids_to_account, in_order, unmeasured

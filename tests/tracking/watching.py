@@ -9,7 +9,7 @@ import msgspec
 
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import recover
-from evalmon_agent.figures.efficiency import Figures, from_self
+from evalmon_agent.figures import Figures, from_self
 from evalmon_agent.logbook.blocks import BlockKind, blocks_in, join
 from evalmon_agent.monitor.log_blocks import blocks_of, settled_by
 from evalmon_agent.slurm.squeue import SqueueRow

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -15,9 +14,6 @@ from evalmon_agent.words.states import State
 
 UNKNOWN = "unknown"
 _BETWEEN_LINES = " ⏎ "
-
-Wordings: TypeAlias = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
-"""Causes with their patterns of exceptions and of lines, root causes first (`*_wordings.py`)."""
 
 
 class LiesIn(Enum):
@@ -56,31 +52,27 @@ REFUSED = "refused-by-slurm"
 
 CAUSES: dict[str, Cause] = {
     # What Slurm decides.
-    "time-limit": Cause(
-        "reached the time limit", "Increase the eval's --time (evalmon retry does)", lies_in=LiesIn.EVAL
-    ),
+    "time-limit": Cause("reached the time limit", "Increase the eval's --time (evalmon retry does)", LiesIn.EVAL),
     "host-out-of-memory": Cause(
         "ran out of memory",
         "Increase the eval's --mem (evalmon retry does), or load and keep less at once",
-        lies_in=LiesIn.EVAL,
+        LiesIn.EVAL,
     ),
     "bystander-out-of-memory": Cause(
         "succeeded, but another process of its job ran out of memory",
         "The result can be used; increase --mem if the killed process matters",
-        lies_in=LiesIn.EVAL,
+        LiesIn.EVAL,
     ),
-    "cancelled": Cause("was cancelled", "Submit it again if that was not intended", lies_in=LiesIn.EVAL),
+    "cancelled": Cause("was cancelled", "Submit it again if that was not intended", LiesIn.EVAL),
     "node-failure": Cause(
         "ended when the node failed", "Submit it again; tell the cluster's support if it happens on one node"
     ),
     "preempted": Cause(
-        "was preempted by a job of higher priority",
-        "Submit it again, or use another partition or QOS",
-        lies_in=LiesIn.EVAL,
+        "was preempted by a job of higher priority", "Submit it again, or use another partition or QOS", LiesIn.EVAL
     ),
-    "deadline": Cause("reached the deadline", "Submit it again with a later --deadline", lies_in=LiesIn.EVAL),
+    "deadline": Cause("reached the deadline", "Submit it again with a later --deadline", LiesIn.EVAL),
     "revoked": Cause(
-        "ran on another cluster of the federation", "See the sibling job on the other cluster", lies_in=LiesIn.EVAL
+        "ran on another cluster of the federation", "See the sibling job on the other cluster", LiesIn.EVAL
     ),
     "lost": Cause("disappeared from Slurm", "Look at the eval's own log; submit it again if it has none"),
     "output-directory-missing": Cause(
@@ -90,13 +82,13 @@ CAUSES: dict[str, Cause] = {
     REFUSED: Cause(
         "was refused by Slurm",
         "Change what Slurm names in its script, then submit it again (evalmon submit), or drop it (evalmon drop)",
-        lies_in=LiesIn.EVAL,
+        LiesIn.EVAL,
     ),
     # GPU.
     "cuda-out-of-memory": Cause(
         "ran out of GPU memory",
         "Use a smaller batch, a shorter context or fewer parallel samples, more GPUs, or a GPU with more memory",
-        lies_in=LiesIn.EVAL,
+        LiesIn.EVAL,
     ),
     "gpu-lost": Cause(
         "lost the GPU", "Submit it again on another node (--exclude), and tell the cluster's support about this one"
@@ -120,12 +112,12 @@ CAUSES: dict[str, Cause] = {
     "kv-cache-memory": Cause(
         "had no GPU memory left for vLLM's KV cache",
         "Lower max_model_len, raise gpu_memory_utilization, or use more GPUs (tensor_parallel_size)",
-        lies_in=LiesIn.EVAL,
+        LiesIn.EVAL,
     ),
     "engine-start": Cause("could not start the inference engine", "Look for the first error above it in the output"),
     # Disk and system.
     "disk-quota": Cause(
-        "used up the disk quota", "Delete files, or send caches elsewhere (HF_HOME, TMPDIR)", lies_in=LiesIn.EVAL
+        "used up the disk quota", "Delete files, or send caches elsewhere (HF_HOME, TMPDIR)", LiesIn.EVAL
     ),
     "disk-full": Cause("ran out of disk space", "Free space, or send caches and logs elsewhere (HF_HOME, TMPDIR)"),
     "shared-memory": Cause("ran out of shared memory (/dev/shm)", "Use fewer workers, or increase --mem"),
@@ -143,10 +135,10 @@ CAUSES: dict[str, Cause] = {
     "hub-gated": Cause(
         "had no access to a gated model or data set",
         "Accept its terms on its page and give the job a token that may read it (HF_TOKEN or `hf auth login`)",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
+        LiesIn.EVAL_FOR_GOOD,
     ),
     "hub-authentication": Cause(
-        "had no valid Hugging Face token", "Give the job a valid token (HF_TOKEN)", lies_in=LiesIn.EVAL_FOR_GOOD
+        "had no valid Hugging Face token", "Give the job a valid token (HF_TOKEN)", LiesIn.EVAL_FOR_GOOD
     ),
     "hub-offline": Cause(
         "could not download a model or data set that is not in the cache",
@@ -155,46 +147,44 @@ CAUSES: dict[str, Cause] = {
     "model-not-found": Cause(
         "did not find the model or checkpoint",
         "Check its name or path, and that training wrote it",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
+        LiesIn.EVAL_FOR_GOOD,
     ),
     "checkpoint-damaged": Cause(
         "found a damaged checkpoint file",
         "Check its size; copy or download it again, or save it anew",
-        lies_in=LiesIn.EVAL,  # it may still be on its way
+        LiesIn.EVAL,  # it may still be on its way
     ),
     "checkpoint-mismatch": Cause(
         "found a checkpoint that does not fit the model",
         "Check that base model, adapter and vocabulary belong together",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
+        LiesIn.EVAL_FOR_GOOD,
     ),
     "token-out-of-vocabulary": Cause(
         "used a token id beyond the model's vocabulary",
         "Check that tokenizer and model belong together (added tokens need resize_token_embeddings), and that no input "
         "is longer than the model takes",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
+        LiesIn.EVAL_FOR_GOOD,
     ),
     "model-unsupported": Cause(
         "could not load a model of unknown architecture",
         "Upgrade transformers or vLLM in the eval's environment",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
+        LiesIn.EVAL_FOR_GOOD,
     ),
     "trust-remote-code": Cause(
         "did not run the code that comes with the model or data set",
         "Read that code, then pass trust_remote_code=True if you trust it",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
+        LiesIn.EVAL_FOR_GOOD,
     ),
     "tokenizer": Cause(
         "could not use the tokenizer",
         "Check that its files are beside the model, and what it needs",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
+        LiesIn.EVAL_FOR_GOOD,
     ),
     # APIs.
-    "api-authentication": Cause(
-        "had no valid API key", "Set the provider's key in the job", lies_in=LiesIn.EVAL_FOR_GOOD
-    ),
-    "api-quota": Cause("had no credit left at the API", "Check the account's plan and billing", lies_in=LiesIn.EVAL),
+    "api-authentication": Cause("had no valid API key", "Set the provider's key in the job", LiesIn.EVAL_FOR_GOOD),
+    "api-quota": Cause("had no credit left at the API", "Check the account's plan and billing", LiesIn.EVAL),
     "api-rate-limit": Cause(
-        "hit the API's rate limit", "Lower --max-connections, or run fewer evals at once", lies_in=LiesIn.EVAL
+        "hit the API's rate limit", "Lower --max-connections, or run fewer evals at once", LiesIn.EVAL
     ),
     "api-unavailable": Cause(
         "found the API unavailable", "Run it again later; inspect eval-retry keeps finished samples"
@@ -207,29 +197,23 @@ CAUSES: dict[str, Cause] = {
     "missing-module": Cause(
         "did not find a Python package",
         "Install {module} in the eval's environment, or activate the right one",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
+        LiesIn.EVAL_FOR_GOOD,
     ),
     "broken-installation": Cause(
-        "could not load an installed package",
-        "Its version does not fit another one, or the system: reinstall it",
+        "could not load an installed package", "Its version does not fit another one, or the system: reinstall it"
     ),
     "command-not-found": Cause("did not find a command", "Check PATH: is the environment activated?"),
     "script-syntax": Cause(
-        "stopped at a syntax error in a script", "Fix the line that the error names", lies_in=LiesIn.EVAL_FOR_GOOD
+        "stopped at a syntax error in a script", "Fix the line that the error names", LiesIn.EVAL_FOR_GOOD
     ),
-    "unset-variable": Cause(
-        "used an unset variable of the script", "Set it before it is used", lies_in=LiesIn.EVAL_FOR_GOOD
-    ),
-    "wrong-arguments": Cause(
-        "passed wrong arguments to a command", "Compare with its --help", lies_in=LiesIn.EVAL_FOR_GOOD
-    ),
+    "unset-variable": Cause("used an unset variable of the script", "Set it before it is used", LiesIn.EVAL_FOR_GOOD),
+    "wrong-arguments": Cause("passed wrong arguments to a command", "Compare with its --help", LiesIn.EVAL_FOR_GOOD),
     "task-not-found": Cause(
-        "did not find the task", "Check its name and file, and where the script runs", lies_in=LiesIn.EVAL_FOR_GOOD
+        "did not find the task", "Check its name and file, and where the script runs", LiesIn.EVAL_FOR_GOOD
     ),
     # The process.
     "segmentation-fault": Cause(
-        "crashed (segmentation fault)",
-        "A compiled package failed: run with PYTHONFAULTHANDLER=1 to see which",
+        "crashed (segmentation fault)", "A compiled package failed: run with PYTHONFAULTHANDLER=1 to see which"
     ),
     "illegal-instruction": Cause(
         "ran a program that was built for another CPU",
@@ -242,14 +226,12 @@ CAUSES: dict[str, Cause] = {
     "python-error": Cause("raised a Python exception", "See the line of your code that the error names"),
     # The eval's own word.
     "eval-error": Cause("ended in an error", "Read its log for the full error"),
-    "eval-cancelled": Cause(
-        "was cancelled from inside the job", "Run it again, or inspect eval-retry", lies_in=LiesIn.EVAL
-    ),
+    "eval-cancelled": Cause("was cancelled from inside the job", "Run it again, or inspect eval-retry", LiesIn.EVAL),
     "eval-unfinished": Cause("left an unfinished log", "Its process died: look at the job's output"),
     "unfinished-samples": Cause(
         "did not complete all samples",
         "Look at the errors of the samples in its log; inspect eval-retry runs the rest",
-        lies_in=LiesIn.EVAL,
+        LiesIn.EVAL,
     ),
     "no-eval-log": Cause("left no log", "Look at the job's output: did it run at all, and where does it log?"),
     "log-unreadable": Cause("left an unreadable log", "Open it with the eval's own tools"),

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Literal
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSE_BY_STATE, CAUSES, UNKNOWN, Diagnosis
-from evalmon_agent.evidence.diagnosis.machine_wordings import MACHINE
 from evalmon_agent.evidence.diagnosis.output import (
     SLURM,
     STEPD,
@@ -25,10 +24,11 @@ from evalmon_agent.evidence.diagnosis.output import (
     unexplained,
     written,
 )
-from evalmon_agent.evidence.diagnosis.program_wordings import PROGRAMS
+from evalmon_agent.evidence.diagnosis.wordings import RULES, Rule
 from evalmon_agent.evidence.result import CANCELLED, ERROR, STARTED, SUCCESS, UNREADABLE, EvalResult, whole_s
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.secrets import masked
+from evalmon_agent.words.sizes import number
 from evalmon_agent.words.states import TERMINAL, State
 
 _EVIDENCE_CHARS = 300
@@ -102,28 +102,10 @@ class AttemptEnd:
         return self.state is State.COMPLETED and not self.exit_code and not self.signal and not log_disagrees
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One way in which a cause shows itself."""
-
-    cause: str
-    of: Literal["exception", "line"]
-    pattern: re.Pattern[str]
-
-
 @cache
-def rules() -> Sequence[Rule]:
-    """The first matching rule decides, wherever in the text its evidence is. Compiled when they are first needed.
-
-    A line's pattern fits from its beginning, as the program prints it; an exception's is looked for in `Type: message`.
-    Sources of the wordings: PyTorch, vLLM, transformers and huggingface_hub, datasets, openai and anthropic, lm_eval,
-    inspect-ai, bash, conda, Lmod, Slurm.
-    """
-    compiled: list[Rule] = []
-    for cause, of_exceptions, of_lines in (*MACHINE, *PROGRAMS):
-        compiled += [Rule(cause, "exception", re.compile(text)) for text in of_exceptions]
-        compiled += [Rule(cause, "line", re.compile(text)) for text in of_lines]
-    return compiled
+def _rules() -> Sequence[tuple[Rule, re.Pattern[str]]]:
+    """The rules with their patterns, which are compiled when they are first needed."""
+    return [(rule, re.compile(rule.wording)) for rule in RULES]
 
 
 def diagnose(end: AttemptEnd) -> Diagnosis | None:
@@ -152,7 +134,7 @@ def ends_in_error(output: str) -> bool:
     raised = [error for error in exceptions(lines) if error.last is not None and error.first is not None]
     if not raised or _IS_HARMLESS.match(lines[max(raised[-1].first or 0, 1) - 1].text):
         return False
-    of_tracebacks = {number for error in raised for number in range(error.first or 0, (error.last or 0) + 1)}
+    of_tracebacks = {at for error in raised for at in range(error.first or 0, (error.last or 0) + 1)}
     return LastWords(lines, of_tracebacks).include(raised[-1].last or 0, weak=True)
 
 
@@ -220,7 +202,7 @@ class _Match:
 def _printed(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis | None:
     """The cause that the output and the eval's own error show: that of the first rule that fits."""
     raised = exceptions(lines)
-    of_tracebacks = {number for error in raised for number in range(error.first or 0, (error.last or 0) + 1)}
+    of_tracebacks = {at for error in raised for at in range(error.first or 0, (error.last or 0) + 1)}
     suspects = _suspects(lines, of_tracebacks)
     last_words = LastWords(lines, of_tracebacks | suspects.keys())
     final = [error for error in raised if error.last is not None and last_words.include(error.last)]
@@ -229,7 +211,7 @@ def _printed(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis | None:
         final.append(alone)
     if end.result is not None and end.result.status == ERROR and end.result.error:
         final.insert(0, written(end.result.error))
-    of_lines = (m for number, m in suspects.items() if last_words.include(number, weak=m.cause in _WEAK))
+    of_lines = (match for at, match in suspects.items() if last_words.include(at, weak=match.cause in _WEAK))
     matches = [*_of_exceptions(final), *of_lines]
     best = min(matches, key=lambda match: match.rank, default=None)
     if best is not None:
@@ -239,8 +221,8 @@ def _printed(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis | None:
 
 def _of_exceptions(final: Sequence[Raised]) -> Iterator[_Match]:
     for raised in final:
-        for rank, rule in enumerate(rules()):
-            if rule.of == "exception" and (match := rule.pattern.search(raised.text)):
+        for rank, (rule, pattern) in enumerate(_rules()):
+            if rule.of == "exception" and (match := pattern.search(raised.text)):
                 evidence = raised.text if rule.cause in _NAMED_BELOW else raised.line
                 yield _Match(rank, rule.cause, evidence, match.groupdict())
                 break
@@ -249,12 +231,12 @@ def _of_exceptions(final: Sequence[Raised]) -> Iterator[_Match]:
 def _suspects(lines: Sequence[Line], of_tracebacks: set[int]) -> dict[int, _Match]:
     """The lines that a rule fits, by their number."""
     matches: dict[int, _Match] = {}
-    for number, line in enumerate(lines):
-        if line.is_quoted or number in of_tracebacks or not line.text:
+    for at, line in enumerate(lines):
+        if line.is_quoted or at in of_tracebacks or not line.text:
             continue
-        for rank, rule in enumerate(rules()):
-            if rule.of == "line" and (match := rule.pattern.match(line.text)):
-                matches[number] = _Match(rank, rule.cause, line.raw, match.groupdict())
+        for rank, (rule, pattern) in enumerate(_rules()):
+            if rule.of == "line" and (match := pattern.match(line.text)):
+                matches[at] = _Match(rank, rule.cause, line.raw, match.groupdict())
                 break
     return matches
 
@@ -278,7 +260,7 @@ def _by_end(end: AttemptEnd) -> Diagnosis | None:
         is_missing = end.state is State.COMPLETED and end.expects_log and not end.exit_code
         return _diagnosis("no-eval-log", "a program began an eval and left no log") if is_missing else None
     result = end.result
-    samples = f"{_number(result.samples_completed)} of {_number(result.samples_total)} samples"
+    samples = f"{number(result.samples_completed)} of {number(result.samples_total)} samples"
     if result.status in _BY_RESULT:
         return _diagnosis(_BY_RESULT[result.status], result.error or f"its log says {result.status}, {samples}")
     if not result.succeeded:
@@ -310,7 +292,3 @@ def _ended(end: AttemptEnd) -> str:
     if end.signal:
         return f"ended by signal {end.signal}"
     return "how it ended is not known" if end.exit_code is None else f"exit status {end.exit_code}"
-
-
-def _number(value: int | None) -> str:
-    return "unknown" if value is None else str(value)

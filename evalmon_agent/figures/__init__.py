@@ -1,1 +1,0 @@
-"""Efficiency figures and advice. Pure."""
