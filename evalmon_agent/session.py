@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from types import FrameType
 
 from evalmon_agent.errors import StoppedError
+from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.settings import Settings
+from evalmon_agent.settings import FAST_POLLING, Settings
 from evalmon_agent.slurm.client import Slurm
 
 
@@ -28,6 +29,33 @@ class Session:
     slurm: Slurm
     environ: Mapping[str, str]
     clock: Callable[[], float] = time.time
+
+    @classmethod
+    def of_command(cls, experiment: Experiment, *, for_reading: bool = False) -> Session:
+        """The session of a command (exit status 78 if the settings cannot be used).
+
+        `for_reading`: whether fast polling is allowed is not checked again. Another user's experiment is read with that
+        user's settings.
+        """
+        environ = {**os.environ, FAST_POLLING: "1"} if for_reading else os.environ
+        owner = experiment.owner if for_reading else None
+        settings = settings_file.load(experiment.settings, environ=environ, owner=owner)
+        return cls(experiment, settings, Slurm(os.environ), os.environ)
+
+    @classmethod
+    def of_monitor_job(
+        cls, experiment: Experiment, *, token: str | None, experiment_id: str | None
+    ) -> tuple[Session, str]:
+        """The session of a monitor job, once it is certain that the experiment is the right one.
+
+        If the settings are invalid: with those of its submission, and why.
+        """
+        experiment.expect(experiment_id)
+        experiment.require_monitored()
+        experiment.check()
+        kept = experiment.kept_settings(token) if token is not None else None
+        settings, unusable = settings_file.load_or_kept(experiment.settings, kept=kept, environ=os.environ)
+        return cls(experiment, settings, Slurm(os.environ), os.environ), unusable
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

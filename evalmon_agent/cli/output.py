@@ -17,12 +17,10 @@ import msgspec
 
 from evalmon_agent.errors import StoppedError
 
-Cell = tuple[str, str | None]
-"""Its text, which is printable, and its colour, if it has one."""
-
 _NARROWEST = 20
 _GAP = "  "
 _MORE = " \\"
+_COLOURED = "\x1b"
 
 
 @contextlib.contextmanager
@@ -40,35 +38,34 @@ def print_json(answer: Any) -> None:
 
 
 def table_lines(
-    columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, width: int | None, optional: Sequence[str] = ()
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None, optional: Sequence[str] = ()
 ) -> Iterator[str]:
-    """The heading, a rule, and the rows. A column without a text is left out.
+    """The heading, a rule, and the rows, whose texts are printable but for their colours. An empty column is left out.
 
     Where `width` is too small, `optional` columns are left out, too, the first of them first. A text of the first
     column that is still too long has a line of its own: it is not broken.
     """
-    texts = [columns, *([text for text, _ in row] for row in rows)]
-    widths = {place: max(map(_cells, column)) for place, column in enumerate(zip(*texts, strict=True))}
+    widths = {place: max(map(_cells, column)) for place, column in enumerate(zip(columns, *rows, strict=True))}
     for place in range(1, len(columns)):
-        if rows and not any(row[place][0] for row in rows):
+        if rows and not any(row[place] for row in rows):
             del widths[place]
     for place in map(columns.index, optional):
         if width is not None and _total(widths) > width:
             widths.pop(place, None)
     if width is not None:
         widths[0] = min(widths[0], max(width - _total(widths) + widths[0], _NARROWEST))
-    yield _line([(column, None) for column in columns], widths)
+    yield _line(columns, widths)
     yield "─" * (_total(widths) if width is None else min(_total(widths), width))
     for row in rows:
-        if _cells(row[0][0]) <= widths[0]:
+        if _cells(row[0]) <= widths[0]:
             yield _line(row, widths)
         else:
             yield _line(row[:1], {0: 0})
-            if any(text for text, _ in row[1:]):
-                yield _line([("", None), *row[1:]], widths)
+            if any(row[1:]):
+                yield _line(["", *row[1:]], widths)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, optional: Sequence[str] = ()) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, optional: Sequence[str] = ()) -> None:
     """The table as wide as the terminal lets it be; a file or a pipe gets every column."""
     size = terminal_size()
     print_text("\n".join(table_lines(columns, rows, width=size[0] if size else None, optional=optional)))
@@ -120,22 +117,18 @@ def terminal_size() -> os.terminal_size | None:
     return shutil.get_terminal_size() if sys.stdout.isatty() else None
 
 
-def _line(cells: Sequence[Cell], widths: Mapping[int, int]) -> str:
-    return _GAP.join(_padded(cells[place], width) for place, width in widths.items()).rstrip()
+def _line(cells: Sequence[str], widths: Mapping[int, int]) -> str:
+    padded = (cells[place] + " " * (width - _cells(cells[place])) for place, width in widths.items())
+    return _GAP.join(padded).rstrip()
 
 
 def _total(widths: Mapping[int, int]) -> int:
     return sum(widths.values()) + len(_GAP) * (len(widths) - 1)
 
 
-def _padded(cell: Cell, width: int) -> str:
-    text, colour = cell
-    padding = " " * (width - _cells(text))
-    return (click.style(text, fg=colour) if colour else text) + padding
-
-
 def _cells(text: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """How many columns of a terminal a text takes, whatever its colour."""
+    text = click.unstyle(text) if text.startswith(_COLOURED) else text
     if text.isascii():
         return len(text)
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)

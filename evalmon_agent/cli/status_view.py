@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from evalmon_agent.cli.output import Cell, in_bold, table_lines, wrapped, wrapped_command
+import click
+
+from evalmon_agent.cli.output import in_bold, table_lines, wrapped, wrapped_command
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.summary.attention import groups, is_unchecked, need_attention, verdict_line
 from evalmon_agent.summary.records import EvalSummary, Summary
@@ -244,10 +246,10 @@ def _importance(ev: EvalSummary) -> int:
 
 def eval_table(evals: Sequence[EvalSummary], width: int | None, *, is_grouped: bool) -> Iterator[str]:
     """A row for each eval; the name of a run stands once above its evals."""
-    rows: list[list[Cell]] = []
+    rows: list[list[str]] = []
     for run, members in groupby(evals, key=_run_of if is_grouped else lambda _: ""):
         if run:
-            rows.append([(run, None), *[("", None)] * (len(_COLUMNS) - 1)])
+            rows.append([run, *[""] * (len(_COLUMNS) - 1)])
         rows += [_row(ev, f"  {printable(ev.name).removeprefix(run)}" if run else printable(ev.name)) for ev in members]
     return table_lines(_COLUMNS, rows, width=width, optional=_OPTIONAL)
 
@@ -261,16 +263,17 @@ def _runs(evals: Sequence[EvalSummary]) -> list[str]:
     return [run for run, _ in groupby(evals, key=_run_of) if run]
 
 
-def _row(ev: EvalSummary, name: str) -> list[Cell]:
+def _row(ev: EvalSummary, name: str) -> list[str]:
     gpu_pct = None if ev.gpu is None else ev.gpu.utilization_mean_pct
+    colour = _COLOURS.get(ev.verdict if ev.verdict != "active" else str(ev.state))
     return [
-        (name, None),
-        (_outcome(ev), _COLOURS.get(ev.verdict if ev.verdict != "active" else str(ev.state))),
-        ("" if ev.elapsed_s is None else clock(ev.elapsed_s), None),
-        ("" if ev.time_limit_s is None else clock(ev.time_limit_s), None),
-        ("" if gpu_pct is None else number(gpu_pct, "%"), None),
-        (_samples(ev), None),
-        (printable(ev.job_id or ""), None),
+        name,
+        _outcome(ev) if colour is None else click.style(_outcome(ev), fg=colour),
+        "" if ev.elapsed_s is None else clock(ev.elapsed_s),
+        "" if ev.time_limit_s is None else clock(ev.time_limit_s),
+        "" if gpu_pct is None else number(gpu_pct, "%"),
+        _samples(ev),
+        printable(ev.job_id or ""),
     ]
 
 

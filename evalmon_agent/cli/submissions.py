@@ -11,7 +11,7 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import exposure, readable_urls
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.settings import Settings
-from evalmon_agent.submitting.submit_evals import MonitorJobReport, SubmitReport, Totals
+from evalmon_agent.submitting.submit_evals import MonitorJobReports, SubmitReport, Totals
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted
 
@@ -29,16 +29,16 @@ def print_submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bo
         print_json(report)
     else:
         _print_evals(report, dry_run=dry_run)
-        print_monitor_jobs(report.completion, report.sidecar)
+        print_monitor_jobs(report)
         if report.totals is not None:
             click.echo(_totals(report.totals))
         if not dry_run:
-            print_places(experiment, report.completion)
+            print_places(experiment, report)
     verb = "would refuse" if dry_run else "refused"
     for refused in report.refused:
         words = " ".join(printable(line) for line in refused["error"].splitlines())
         click.echo(f"evalmon: {printable(refused['script'])}: Slurm {verb} it: {words}", err=True)
-    print_refused_monitor_jobs(report.completion, report.sidecar)
+    print_refused_monitor_jobs(report)
 
 
 def _print_evals(report: SubmitReport, *, dry_run: bool) -> None:
@@ -63,9 +63,9 @@ def _totals(totals: Totals) -> str:
     return f"in all: {counted(totals.evals, 'eval')}, {counted(totals.monitor_jobs, 'monitor job')}, {hours} requested"
 
 
-def print_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobReport | None) -> None:
+def print_monitor_jobs(report: MonitorJobReports) -> None:
     """Print the outcome of the monitor jobs, except refusals."""
-    for kind, job in (("completion job", completion), ("sidecar", sidecar)):
+    for kind, job in (("completion job", report.completion), ("sidecar", report.sidecar)):
         if job is not None and job.status == "running":
             click.echo(f"{kind}: already queued ({job.job_id})")
         elif job is not None and job.status != "refused":
@@ -74,17 +74,17 @@ def print_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobR
             click.echo(f"{kind}: {job.status}{job_id}{detail}")
 
 
-def print_refused_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobReport | None) -> None:
+def print_refused_monitor_jobs(report: MonitorJobReports) -> None:
     """Print Slurm's message about refused monitor jobs, on stderr."""
-    for kind, job in (("completion job", completion), ("sidecar", sidecar)):
+    for kind, job in (("completion job", report.completion), ("sidecar", report.sidecar)):
         if job is not None and job.status == "refused":
             words = " ".join(printable(line) for line in job.detail.splitlines())
             click.echo(f"evalmon: {kind}: refused: {words}", err=True)
 
 
-def print_places(experiment: Experiment, completion: MonitorJobReport | None) -> None:
+def print_places(experiment: Experiment, report: MonitorJobReports) -> None:
     """Print where the log and the summary are, or will be, and the next command."""
-    is_to_come = completion is None or completion.status != "not needed"
+    is_to_come = report.completion is None or report.completion.status != "not needed"
     click.echo(shown(f"log: {experiment.log}"))
     click.echo(shown(f"summary{', once all are over' if is_to_come else ''}: {experiment.summary_md}"))
     click.echo(f"to see how it goes: evalmon status {printable(shlex.quote(experiment.root))}")

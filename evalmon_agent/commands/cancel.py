@@ -10,7 +10,6 @@ import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, names_argument
 from evalmon_agent.cli.output import interruptible
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs import register
@@ -48,8 +47,9 @@ def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
 
     Evals that wait to be submitted are then not submitted.
     """
+    session = Session.of_command(experiment, for_reading=True)
     with interruptible("nothing was cancelled"):
-        ended = cancel(session_for(experiment, for_reading=True), names, confirm=(lambda _: True) if yes else _ask)
+        ended = cancel(session, names, confirm=(lambda _: True) if yes else _ask)
     if ended is None:
         click.echo("nothing was cancelled")
     elif not ended:

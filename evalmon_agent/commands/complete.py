@@ -14,11 +14,11 @@ from contextlib import suppress
 import click
 
 from evalmon_agent.cli.options import experiment_argument, monitor_job_options
-from evalmon_agent.cli.sessions import session_of_monitor_job
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, active_jobs, submit_monitor_job
+from evalmon_agent.jobs.register import confirm
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finalize import (
@@ -53,7 +53,8 @@ _FULL_PAUSE_S = 20.0
 @monitor_job_options
 def command(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
     """Measure and summarise (the body of the completion job)."""
-    session, unusable = session_of_monitor_job(experiment, token=token, experiment_id=experiment_id)
+    session, unusable = Session.of_monitor_job(experiment, token=token, experiment_id=experiment_id)
+    confirm(experiment, token, own_job_id(session.environ))
     stop = StopSignals()
     stop.install()
     session.slurm.stopped = stop.is_set

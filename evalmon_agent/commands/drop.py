@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, names_argument
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import look
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment.experiment import Experiment
@@ -28,7 +27,7 @@ def command(experiment: Experiment, names: Sequence[str]) -> None:
 
     To bring one back, name its script: evalmon submit EXP SCRIPT.
     """
-    dropped = drop(session_for(experiment, for_reading=True), names)
+    dropped = drop(Session.of_command(experiment, for_reading=True), names)
     for name in dropped:
         click.echo(f"dropped {printable(name)}")
     if not dropped:

@@ -11,7 +11,6 @@ import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, names_argument
 from evalmon_agent.cli.output import interruptible
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.collect.attempt_files import Outputs, outputs_of, script_of
 from evalmon_agent.commands.status import present_state
 from evalmon_agent.errors import UsageError
@@ -42,10 +41,12 @@ def command(experiment: Experiment, name: str, follow: bool, lines: int, error: 
 
     The errors follow, if they are in a file of their own. The paths are on stderr.
     """
-    session = session_for(experiment, for_reading=True)
+    session = Session.of_command(experiment, for_reading=True)
     state = present_state(session)
-    name = _single_eval(name, state, experiment)
-    logs = _Logs(session, name)
+    names = named_evals([name], state.names, experiment=experiment.root)
+    if len(names) > 1:
+        raise UsageError(f"{name} means {len(names)} evals, such as {names[0]} and {names[1]}; name one of them")
+    logs = _Logs(session, names[0])
     if error:
         has_output = logs.show_error(state)
     elif follow:
@@ -54,15 +55,8 @@ def command(experiment: Experiment, name: str, follow: bool, lines: int, error: 
     else:
         has_output = logs.show(state, lines=lines)
     if not has_output:
-        click.echo(f"evalmon: {printable(name)}: {logs.why_nothing}", err=True)
+        click.echo(f"evalmon: {printable(names[0])}: {logs.why_nothing}", err=True)
         sys.exit(1)
-
-
-def _single_eval(pattern: str, state: ExperimentState, experiment: Experiment) -> str:
-    names = named_evals([pattern], state.names, experiment=experiment.root)
-    if len(names) > 1:
-        raise UsageError(f"{pattern} means {len(names)} evals, such as {names[0]} and {names[1]}; name one of them")
-    return names[0]
 
 
 class _Logs:

@@ -6,13 +6,13 @@ import dataclasses
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
 
 from evalmon_agent.cli.options import json_option
-from evalmon_agent.cli.output import Cell, interruptible, print_json, print_table
+from evalmon_agent.cli.output import interruptible, print_json, print_table
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.figures import Figures, from_sacct, from_seff, sampled_memory_note
 from evalmon_agent.progress_bar import progress_bar
@@ -97,15 +97,10 @@ def metrics(slurm: Slurm, job_ids: Sequence[JobId]) -> list[JobMetrics]:
     answers: list[JobMetrics] = []
     with progress_bar("Reading figures", len(job_ids)) as show:
         for number, job_id in enumerate(job_ids, 1):
-            answers += _metrics_of(slurm, job_id, latest[job_id].values())
+            jobs = [JobMetrics(row.job_id, row.state, _figures(slurm, row)) for row in latest[job_id].values()]
+            answers += jobs or [JobMetrics(job_id, None, None)]
             show(number)
     return answers
-
-
-def _metrics_of(slurm: Slurm, job_id: JobId, rows: Collection[SacctJob]) -> list[JobMetrics]:
-    if not rows:
-        return [JobMetrics(job_id, None, None)]
-    return [JobMetrics(row.job_id, row.state, _figures(slurm, row)) for row in rows]
 
 
 def _figures(slurm: Slurm, row: SacctJob) -> Figures:
@@ -118,11 +113,11 @@ def _figures(slurm: Slurm, row: SacctJob) -> Figures:
     return from_sacct(row)
 
 
-def _row(job: JobMetrics) -> list[Cell]:
+def _row(job: JobMetrics) -> list[str]:
     figures = job.figures
     if figures is None:
-        return [(text, None) for text in (job.job_id, *["unknown"] * (len(_COLUMNS) - 1))]
-    texts = (
+        return [job.job_id, *["unknown"] * (len(_COLUMNS) - 1)]
+    return [
         job.job_id,
         str(job.state or "unknown"),
         clock(figures.elapsed_s),
@@ -133,5 +128,4 @@ def _row(job: JobMetrics) -> list[Cell]:
         human_bytes(figures.memory_requested_bytes),
         number(figures.memory_efficiency_pct, "%", digits=2),
         figures.source or "unknown",
-    )
-    return [(text, None) for text in texts]
+    ]

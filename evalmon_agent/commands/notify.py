@@ -11,7 +11,6 @@ from types import FrameType
 import click
 
 from evalmon_agent.cli.options import experiment_argument
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.notify.deliver import INSTALL, NOT_INSTALLED, RUN_AT_MOST_S, send, send_due, targets_of
@@ -30,7 +29,7 @@ def command(experiment: Experiment, is_test: bool, last_try: bool, experiment_id
     evalmon sends what is due by itself.
     """
     experiment.expect(experiment_id)
-    session = session_for(experiment, for_reading=True)
+    session = Session.of_command(experiment, for_reading=True)
     if is_test:
         sys.exit(_test(session))
     experiment.require_monitored()

@@ -12,11 +12,11 @@ from click.shell_completion import CompletionItem
 
 from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import interruptible
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_submitted
 from evalmon_agent.errors import did_you_mean
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.session import Session
 from evalmon_agent.submission.retry_plan import RetryRequest
 from evalmon_agent.submitting.retry_evals import retry
 
@@ -99,7 +99,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Resubmit evals that did not succeed, raising time or memory where it ran out."""
-    session = session_for(experiment)
+    session = Session.of_command(experiment)
     request = RetryRequest(
         names,
         causes,

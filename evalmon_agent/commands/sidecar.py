@@ -13,13 +13,13 @@ from dataclasses import replace
 import click
 
 from evalmon_agent.cli.options import experiment_argument, monitor_job_options
-from evalmon_agent.cli.sessions import session_of_monitor_job
 from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError, StoppedError, UnreadableError
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
+from evalmon_agent.jobs.register import confirm
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finalize import (
@@ -52,7 +52,8 @@ _LOOK_EVERY_S = 5.0
 @monitor_job_options
 def command(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
     """Watch the evals live (the body of the sidecar job)."""
-    session, unusable = session_of_monitor_job(experiment, token=token, experiment_id=experiment_id)
+    session, unusable = Session.of_monitor_job(experiment, token=token, experiment_id=experiment_id)
+    confirm(experiment, token, own_job_id(session.environ))
     Sidecar(session, unusable=unusable).run()
 
 

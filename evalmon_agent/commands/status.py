@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -12,7 +13,6 @@ import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import interruptible, print_json, print_text, terminal_size
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.status_view import SORTS, Choice, samples_of_running, status_text
 from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
@@ -74,7 +74,7 @@ def command(
     """Show whether the evals succeeded, what needs attention, and a table of all."""
     if watch and (as_json or show_all):
         raise click.UsageError(f"--watch shows a table in a terminal; leave out {'--json' if as_json else '--all'}.")
-    session = session_for(experiment, for_reading=True)
+    session = Session.of_command(experiment, for_reading=True)
 
     def show(summary: Summary, size: os.terminal_size | None) -> str:
         names = (
@@ -88,6 +88,7 @@ def command(
         with interruptible("evals keep running; evalmon status --watch shows them again"):
             summary = _watch(lambda: status(session), show, every_s=session.settings.poll_interval)
     else:
+        gc.set_threshold(250_000)  # all that is read is shown: among 9,000 evals, looking for garbage takes long
         summary = status(session)
         if as_json:
             print_json(summary)
@@ -115,7 +116,14 @@ def present_state(session: Session) -> ExperimentState:
     experiment.require_monitored()
     if not experiment.may_be_written:
         return _read(experiment)
-    return _look_or_read(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
+    experiment.check_owner()
+    try:
+        return look(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
+    except (LockUnavailableError, OSError):
+        state = state_file.load(experiment)
+        if state is None:
+            raise
+        return state
 
 
 def note_if_read_only(experiment: Experiment) -> None:
@@ -194,17 +202,6 @@ def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentSta
     if not has_more_to_come(state) or not observer.slurm.has("sbatch"):
         return state
     return log_progress(observer, Submitter(observer.session, "looking").run())
-
-
-def _look_or_read(observer: Observer) -> ExperimentState:
-    observer.experiment.check_owner()
-    try:
-        return look(observer)
-    except (LockUnavailableError, OSError):
-        state = state_file.load(observer.experiment)
-        if state is None:
-            raise
-        return state
 
 
 def _read(experiment: Experiment) -> ExperimentState:

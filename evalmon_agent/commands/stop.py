@@ -8,7 +8,6 @@ import click
 
 from evalmon_agent.cli.options import experiment_argument
 from evalmon_agent.cli.output import interruptible
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs import register
@@ -31,7 +30,7 @@ from evalmon_agent.words.states import TERMINAL
 def command(experiment: Experiment) -> None:
     """Stop monitoring. Evals keep running."""
     with interruptible("the monitoring may go on; run evalmon stop again"):
-        ended, left = stop(session_for(experiment, for_reading=True))
+        ended, left = stop(Session.of_command(experiment, for_reading=True))
     jobs = f"cancelled job{'s' * (len(ended) != 1)} {' '.join(ended)}" if ended else "no monitor job was left"
     click.echo(f"Stopped monitoring ({jobs}). Evals keep running.")
     if left:

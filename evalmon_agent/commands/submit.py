@@ -12,7 +12,6 @@ from msgspec.structs import replace as changed
 
 from evalmon_agent.cli.options import experiment_and_scripts, json_option, mode_option
 from evalmon_agent.cli.output import interruptible
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_exposure, print_submitted
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.exposure import refuse_world_writable
@@ -23,7 +22,6 @@ from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, res
 from evalmon_agent.submitting.submit_evals import Mode, SubmitReport
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission, dropped, eval_name, latest
-from evalmon_agent.words.eval_names import task_name
 from evalmon_agent.words.sizes import counted
 
 _LISTED = 5
@@ -37,7 +35,7 @@ _LISTED = 5
 def command(words: Sequence[str], mode: Mode | None, dry_run: bool, as_json: bool) -> None:
     """Submit evals, and the jobs that watch and summarise them."""
     experiment, scripts = experiment_and_scripts(words)
-    session = session_for(experiment)
+    session = Session.of_command(experiment)
     is_first = not experiment.is_monitored()
     with interruptible("nothing was submitted"):
         report = submit(session, named=scripts, mode=mode or session.settings.mode, dry_run=dry_run)
@@ -75,7 +73,7 @@ def submit(
         elif back:
             why = "dropped; to bring it back, name its script: evalmon submit EXP SCRIPT"
             report.skip(item.submission.name, why)
-        elif registered.keys().isdisjoint(_names(item.submission)):
+        elif registered.keys().isdisjoint((item.submission.name, *item.submission.eval_names)):
             new.append(item)
         else:
             _skip(report, item.submission, registered, state)
@@ -109,16 +107,11 @@ def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], li
     return prepared, entries
 
 
-def _names(submission: Submission) -> list[str]:
-    """The names of its evals, and of the array as a whole."""
-    return [submission.name, *(task_name(submission.name, task) for task in submission.tasks or ())]
-
-
 def _skip(
     report: SubmitReport, submission: Submission, registered: Mapping[str, Entry], state: ExperimentState | None
 ) -> None:
     """Report that its evals are registered. If `watch` adopted only some tasks of its array, those are named."""
-    names = [name for name in _names(submission) if name in registered]
+    names = [name for name in (submission.name, *submission.eval_names) if name in registered]
     entry = registered[names[0]]
     ev = state.evals.get(names[0]) if state is not None else None
     stands = f" ({ev.state if ev is not None else 'submitted'})"

@@ -13,7 +13,6 @@ import click
 
 from evalmon_agent.cli.options import experiment_argument, json_option, mode_option
 from evalmon_agent.cli.output import interruptible, print_json
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import (
     print_exposure,
     print_monitor_jobs,
@@ -42,7 +41,6 @@ from evalmon_agent.slurm.scontrol import JobDetails
 from evalmon_agent.submitting.prepare import check, resolve
 from evalmon_agent.submitting.submit_evals import Mode, MonitorJobReports, start_monitor_jobs
 from evalmon_agent.tracking.apply import JobIndex, is_tracked
-from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
 from evalmon_agent.words.job_id import JobId, component_of, whole_job
@@ -68,7 +66,7 @@ def command(
     if not jobs and match is None:
         raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
     requests = parse_requests(jobs)
-    session = session_for(experiment)
+    session = Session.of_command(experiment)
     is_first = not experiment.is_monitored()
     with interruptible("nothing was adopted"):
         report = watch(session, requests=requests, match=match, mode=mode or session.settings.mode, dry_run=dry_run)
@@ -91,12 +89,12 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
             click.echo(f"skipped {printable(ev['name'])}  job {ev['job_id']}: {ev['why']}")
         if report.unmonitored:
             click.echo("note: these jobs do not run evalmon; only Slurm's records and output files can be used")
-        print_monitor_jobs(report.completion, report.sidecar)
+        print_monitor_jobs(report)
         if report.watched and not dry_run:
-            print_places(experiment, report.completion)
+            print_places(experiment, report)
     for job in report.refused:
         click.echo(f"evalmon: {printable(job['job_id'])}: {printable(job['error'])}", err=True)
-    print_refused_monitor_jobs(report.completion, report.sidecar)
+    print_refused_monitor_jobs(report)
 
 
 @dataclass(slots=True)
@@ -188,12 +186,10 @@ def _why_not(known: KnownJobs, request: WatchRequest) -> str:
 
 def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState, list[Entry]]:
     """The state and the entries by the experiment's files, read anew; writes nothing."""
-    state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
-    tracker = Tracker(state)
-    facts, entries = read_local(experiment, tracker)
-    tracker.apply(facts)
-    tracker.events(lost_after_s=settings.lost_after)
-    return state, entries
+    held = state_file.read(experiment) or state_file.unsaved(experiment)
+    facts, entries = read_local(experiment, held)
+    held.take_in(facts, lost_after_s=settings.lost_after)
+    return held.state, entries
 
 
 def _new(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -14,9 +15,9 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook.blocks import Block, BlockKind, blocks_in, transition
-from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.records import SCHEMA, ExperimentState, Logged, MonitorJob, Recovered
-from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.fold import Facts, Tracker
+from evalmon_agent.tracking.records import SCHEMA, Event, ExperimentState, Logged, MonitorJob, Recovered
+from evalmon_agent.tracking.registry import Entry, Registration, has_registration, unregistered
 
 # 10,000 evals take 5 MB.
 MAX_BYTES = 200 * 1024 * 1024
@@ -46,10 +47,36 @@ class Held:
         self._version = version
         self._saved = _without_evals(state) if version is not None else b""
         self.state = state
-        self.tracker = Tracker(state)
         self.set_aside: str | None = None
         self.logged_completions: frozenset[str] = frozenset()
         self.entries: Sequence[Entry] = ()
+        # The registry's entries that `unregistered` has looked at, and what they have that the state lacks.
+        self._entries: Sequence[Entry] = ()
+        self._unregistered: list[Registration] = []
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """What takes facts into the state; made when there are some, since it looks at every eval."""
+        return Tracker(self.state)
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether the tracker is made, so that its tables are filled."""
+        return "tracker" in vars(self)
+
+    def unregistered(self, entries: Sequence[Entry]) -> list[Registration]:
+        """What these entries of the registry have that the state lacks; only new entries are looked at."""
+        new = [e for n, e in enumerate(entries) if n >= len(self._entries) or e is not self._entries[n]]
+        before = [r for r in self._unregistered if not has_registration(self.state, r)]
+        self._entries, self._unregistered = entries, before + unregistered(new, self.state)
+        return self._unregistered
+
+    def take_in(self, facts: Facts, *, lost_after_s: float) -> list[Event]:
+        """What happened by these facts; without any nothing has, since the state was saved by `take_in` as well."""
+        if not facts and not self.is_tracked:
+            return []
+        self.tracker.apply(facts)
+        return self.tracker.events(lost_after_s=lost_after_s)
 
     def is_current(self) -> bool:
         """Whether state.json is still the one that was last read or saved."""
@@ -57,7 +84,7 @@ class Held:
 
     def is_changed(self) -> bool:
         """Whether the state differs from the file."""
-        return _without_evals(self.state) != self._saved or self.tracker.is_changed()
+        return _without_evals(self.state) != self._saved or (self.is_tracked and self.tracker.is_changed())
 
     def save(self, *, mode: int = 0o600) -> None:
         """Replace state.json atomically. OSError: the file and `generation` are unchanged."""
@@ -73,7 +100,8 @@ class Held:
     def is_saved(self) -> None:
         """Note that the file has the content of the state."""
         self._version, self._saved = _version(self._path), _without_evals(self.state)
-        self.tracker.is_saved()
+        if self.is_tracked:
+            self.tracker.is_saved()
 
 
 def hold(experiment: Experiment, *, now: float) -> Held:

@@ -36,7 +36,7 @@ from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.notifications import EvalFailure, notifications
-from evalmon_agent.tracking.fold import Facts, Tracker
+from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.monitor_job_states import update_presence
 from evalmon_agent.tracking.records import AccountAnswer, ExperimentState, Measurement, Outbox, QueueAnswer
 from evalmon_agent.tracking.registry import Entry
@@ -116,7 +116,7 @@ class Observer:
             return Observed(self.record(extra=extra), asked=False)
         held = self._let_go() or state_file.read(self.experiment) or state_file.unsaved(self.experiment)
         lost_after_s = self.settings.lost_after
-        answers = ask(self.experiment, self.slurm, held.tracker, lost_after_s=lost_after_s, clock=self._clock)
+        answers = ask(self.experiment, self.slurm, held, lost_after_s=lost_after_s, clock=self._clock)
         if answers.failure is not None:
             self.count_failure(answers.failure.line)
         return Observed(self._transact(answers, asked=held, extra=extra), asked=True, queue=answers.queue)
@@ -156,8 +156,8 @@ class Observer:
 
     def unmeasured(self, state: ExperimentState) -> Iterable[Unmeasured]:
         """The attempts whose COMPUTE_METRICS is still owed."""
-        is_ours = self._held is not None and self._held.state is state
-        return self._held.tracker.unmeasured() if self._held is not None and is_ours else unmeasured(state)
+        has_tables = self._held is not None and self._held.state is state and self._held.is_tracked
+        return self._held.tracker.unmeasured() if self._held is not None and has_tables else unmeasured(state)
 
     def _beat(self, last: Heartbeat | None) -> None:
         """Save the heartbeat, adding the counts of earlier observers and those that could not be saved before."""
@@ -199,12 +199,11 @@ class Observer:
                 facts, entries = Facts(accounts=answers.accounts), answers.entries
             else:
                 # Another process may have saved meanwhile, and have read more: the files are not to go backwards.
-                facts, entries = read_local(self.experiment, held.tracker)
+                facts, entries = read_local(self.experiment, held)
                 facts = replace(facts, measurements=measurements)
                 if answers is not None:
                     facts = replace(facts, queue=answers.queue, accounts=answers.accounts)
-            held.tracker.apply(facts)
-            events = held.tracker.events(lost_after_s=self.settings.lost_after)
+            events = held.take_in(facts, lost_after_s=self.settings.lost_after)
             ours = log_blocks.monitor_jobs(held, entries, self.experiment, now)
             poll = self._blocks_of_poll(held, answers, now) if answers is not None else []
             settled = log_blocks.settled_by(events, held.state)
@@ -311,31 +310,29 @@ class Answers:
     failure: Failure | None = None
 
 
-def read_local(experiment: Experiment, tracker: Tracker) -> tuple[Facts, list[Entry]]:
+def read_local(experiment: Experiment, held: Held) -> tuple[Facts, list[Entry]]:
     """What the experiment's files have that the state lacks; Slurm is not asked."""
     entries = experiment.ledger.entries()
     facts = Facts(
-        registrations=tracker.registrations(entries),
-        reports=list(reports.changed(experiment.jobs, tracker.state.reported)),
+        registrations=held.unregistered(entries),
+        reports=list(reports.changed(experiment.jobs, held.state.reported)),
     )
     return facts, entries
 
 
-def ask(
-    experiment: Experiment, slurm: Slurm, tracker: Tracker, *, lost_after_s: float, clock: Clock = time.time
-) -> Answers:
+def ask(experiment: Experiment, slurm: Slurm, held: Held, *, lost_after_s: float, clock: Clock = time.time) -> Answers:
     """One squeue for all, and one sacct (per IDS_PER_CALL) for those that are gone from it.
 
-    `tracker` takes in all but sacct's answers: only then is it known which jobs to ask sacct about.
+    `held` takes in all but sacct's answers: only then is it known which jobs to ask sacct about.
     """
-    local, entries = read_local(experiment, tracker)
+    local, entries = read_local(experiment, held)
     asked_at = clock()
     answer = slurm.queue()
     failure = answer if isinstance(answer, Failure) else None
     queue = None if isinstance(answer, Failure) else QueueAnswer(asked_at, answer.rows)
-    tracker.apply(Facts(local.registrations, local.reports, queue))
+    held.tracker.apply(Facts(local.registrations, local.reports, queue))
     accounts: list[AccountAnswer] = []
-    job_ids = tracker.jobs_to_account(lost_after_s=lost_after_s)
+    job_ids = held.tracker.jobs_to_account(lost_after_s=lost_after_s)
     for start in range(0, len(job_ids), IDS_PER_CALL):
         account = _account(slurm, job_ids[start : start + IDS_PER_CALL], asked_at=clock())
         if isinstance(account, Failure):

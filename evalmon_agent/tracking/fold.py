@@ -41,7 +41,7 @@ from evalmon_agent.tracking.records import (
     SelfReport,
     Transition,
 )
-from evalmon_agent.tracking.registry import Entry, Registration, registrations
+from evalmon_agent.tracking.registry import Registration
 from evalmon_agent.tracking.timeline import (
     Step,
     Unmeasured,
@@ -68,6 +68,9 @@ class Facts:
     queue: QueueAnswer | None = None
     accounts: Sequence[AccountAnswer] = ()
     measurements: Sequence[Measurement] = ()
+
+    def __bool__(self) -> bool:
+        return any((self.registrations, self.reports, self.queue, self.accounts, self.measurements))
 
 
 class Tracker:
@@ -107,9 +110,6 @@ class Tracker:
         self._lost_after_s: float | None = None
         # Figures taken in since the last `events`.
         self._measurements: list[Measurement] = []
-        # The registry's entries that `registrations` has looked at, and what they have that the state lacks.
-        self._entries: Sequence[Entry] = ()
-        self._unregistered: list[Registration] = []
 
     def touch(self, ev: Eval) -> None:
         """Call this when an eval is changed, so that the change and what follows from it are noticed."""
@@ -130,13 +130,6 @@ class Tracker:
     def is_saved(self) -> None:
         """The state was saved: changes are counted from here on."""
         self._saved, self._touched = self._members(), {}
-
-    def registrations(self, entries: Sequence[Entry]) -> list[Registration]:
-        """What these entries of the registry have that the state lacks; only new entries are looked at."""
-        new = [e for n, e in enumerate(entries) if n >= len(self._entries) or e is not self._entries[n]]
-        self._entries = entries
-        self._unregistered = [r for r in (*self._unregistered, *registrations(new)) if not self._has(r)]
-        return self._unregistered
 
     def mark_alerted(self, ev: Eval, alert: Alert) -> None:
         """Record that the log has this alert for the eval's latest job."""
@@ -202,10 +195,6 @@ class Tracker:
         """The evals that may need a person, once they stay as they are for long enough."""
         self._note()
         return self._ordered(self._alertable)
-
-    def _has(self, fact: Registration) -> bool:
-        ev, token = self.state.evals.get(fact.submission.name), fact.submission.token or None
-        return ev is not None and any(job.job_id == fact.job_id and job.token == token for job in ev.jobs)
 
     def _members(self) -> dict[str, bytes]:
         return self._saved | {name: _encoded(self.state.evals[name]) for name in self._touched}

@@ -330,6 +330,31 @@ def _of(entry: Entry) -> list[Registration]:
     ]
 
 
+def unregistered(entries: Iterable[Entry], state: ExperimentState) -> list[Registration]:
+    """Those of them that the state lacks."""
+    lacking = [entry for entry in entries if entry.is_eval and not all(_are_in(state, entry))]
+    return [r for r in registrations(lacking) if not has_registration(state, r)]
+
+
+def has_registration(state: ExperimentState, fact: Registration) -> bool:
+    """Whether the eval has this job already."""
+    return _has(state, fact.submission.name, fact.job_id, fact.submission.token)
+
+
+def _are_in(state: ExperimentState, entry: Entry) -> Iterator[bool]:
+    """Whether the state has each eval of this entry; without their registrations, of which an array has many."""
+    if entry.accepted is not None:
+        array = entry.accepted.job_id
+        for name, task in entry.submission.names:
+            job_id = array if task is None else array_task(array, task)
+            yield _has(state, eval_name((name, task)), job_id, entry.token)
+
+
+def _has(state: ExperimentState, name: str, job_id: JobId, token: str) -> bool:
+    ev = state.evals.get(name)
+    return ev is not None and any(job.job_id == job_id and job.token == (token or None) for job in ev.jobs)
+
+
 def latest(entries: Iterable[Entry]) -> dict[Name, Entry]:
     """The submission that counts for each eval: the last one that Slurm accepted, that is on its way, or that waits."""
     counting: dict[Name, Entry] = {}

@@ -13,8 +13,8 @@ import click
 import pytest
 from msgspec.structs import replace
 
-from evalmon_agent.cli.report_view import report_text
 from evalmon_agent.cli.status_view import Choice, status_text
+from evalmon_agent.commands.report import report_text
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary

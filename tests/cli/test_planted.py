@@ -19,13 +19,13 @@ import as_root
 import faults
 import second_user
 from as_root import OTHER, needs_other, needs_root, not_as_root
-from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.report import report
 from evalmon_agent.commands.sidecar import Sidecar
 from evalmon_agent.commands.status import status
 from evalmon_agent.commands.stop import stop
 from evalmon_agent.errors import UnreadableError, UsageError
 from evalmon_agent.jobs.eval_scripts import find
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running
@@ -460,9 +460,9 @@ def test_another_users_script_is_submitted_only_if_it_is_named(exp: Exp, how: st
 
 READS_SETTINGS = """
 import sys
-from evalmon_agent.cli.sessions import session_for
+from evalmon_agent.session import Session
 from evalmon_agent.experiment.experiment import Experiment
-print(session_for(Experiment.at(sys.argv[1]), for_reading=True).settings.lost_after)
+print(Session.of_command(Experiment.at(sys.argv[1]), for_reading=True).settings.lost_after)
 """
 
 
@@ -479,4 +479,4 @@ def test_a_reader_uses_the_owners_settings(open_place: Path) -> None:
     assert run(exp, as_root.other_argv(*argv, environ={}, groups=groups)) == (0, "5.0\n", "")
     as_root.give(exp.root / "evalmon.yaml", user=12345)
     with pytest.raises(UnreadableError, match="belongs to 12345"):
-        session_for(exp.experiment, for_reading=True)
+        Session.of_command(exp.experiment, for_reading=True)

@@ -7,8 +7,8 @@ import os
 import click
 import pytest
 
-from evalmon_agent.cli.report_view import report_text
 from evalmon_agent.cli.status_view import Choice, SamplesSoFar, samples_of_running, status_text
+from evalmon_agent.commands.report import report_text
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.summary import failures

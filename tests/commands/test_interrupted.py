@@ -23,10 +23,8 @@ COUNT = 14
 @pytest.fixture
 def exp(tmp_path: Path) -> Exp:
     made = Exp(tmp_path)
-    folder = made.root / "r1" / "eval"
-    folder.mkdir(parents=True)
     for number in range(COUNT):
-        (folder / f"t{number:02}_epoch0.slurm").write_text("#!/bin/sh\n#SBATCH --time=5\ntrue\n")
+        made.write_script(f"t{number:02}")
     return made
 
 
