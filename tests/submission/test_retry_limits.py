@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from evalmon_agent.figures.efficiency import Figures
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalmon_agent.figures import Figures
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.submission.retry_plan import Limits, exclude_options, memory_options, time_options
 from evalmon_agent.tracking.records import Attempt
