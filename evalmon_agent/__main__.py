@@ -25,7 +25,7 @@ def main() -> None:
 
             hook(words)
         elif program == "sample":
-            from evalmon_agent.agent.sample import main as sample
+            from evalmon_agent.agent.sampling.sampler import main as sample
 
             sample(words)
         else:

@@ -15,7 +15,6 @@ not errors; `status` and `report` exit with them. What is no EvalmonError ends w
 system, with INPUT_OUTPUT (74) or NO_PERMISSION (77): never with 1, which says that an eval did not succeed.
 """
 
-import difflib
 import errno
 from collections.abc import Iterable
 
@@ -42,6 +41,8 @@ def status_of(error: OSError) -> int:
 
 def did_you_mean(word: str, known_words: Iterable[str]) -> str:
     """`; did you mean status?`, to end an error message about an unknown word; "" if no known word is similar."""
+    import difflib  # noqa: PLC0415 (`evalmon run` imports this module before it starts the eval)
+
     similar = difflib.get_close_matches(word, known_words, n=1, cutoff=0.6)
     return f"; did you mean {similar[0]}?" if similar else ""
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import time
@@ -12,9 +13,8 @@ from contextlib import suppress
 from typing import NoReturn
 
 from .arguments import Arguments
+from .command import Run
 from .job import Job
-from .report import Run
-from .shared_memory import SharedMemory
 from .signals import ChildProcess
 
 _END_WITHIN_S = 0.5
@@ -22,6 +22,10 @@ _STATUS_BYTES = 64 * 1024
 
 # The exit status of a report's writer that failed without an errno; higher than any.
 _NO_ERRNO = 255
+
+_HEADER_BYTES = 16
+_LENGTH_BYTES = 4
+_REQUEST = 1
 
 
 class SamplerProcess(ChildProcess):
@@ -95,19 +99,23 @@ class SamplerProcess(ChildProcess):
             gc.freeze()  # memory shared with `run` stays shared
             _close_descriptors()
             from .sampling import sampler  # noqa: PLC0415 (only here)
+            from .witness.programs import job_processes  # noqa: PLC0415 (only here)
             from .witness.witness import Witness  # noqa: PLC0415 (only here)
 
             environ = dict(os.environ)
-            witness = Witness(environ, observed, wake_run=lambda: _wake(run)) if self._is_in_job else None
-            sampler.run(
+            witness = None
+            if self._is_in_job:
+                processes = job_processes(environ["SLURM_JOB_ID"])
+                witness = Witness(processes, observed, wake_run=lambda: _wake(run))
+            sampler.Sampler(
                 directory,
                 interval_s=self._options.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
                 environ=environ,
                 parent=run,
-                show=lambda sampler_status: sampler_status.show(status),
+                show=lambda sampled: status.put(sampled.to_json()),
                 script=self._options.command[0] if self._options.is_script else None,
                 witness=witness,
-            )
+            ).run()
         finally:
             os._exit(0)
 
@@ -203,7 +211,7 @@ class ReportProcess(ChildProcess):
             return
         status = _NO_ERRNO
         try:
-            from .report_file import write_report  # noqa: PLC0415 (imports json, and only here)
+            from .report import write_report  # noqa: PLC0415 (imports json, and only here)
 
             status = write_report(self._options, self._job, run, notes=self._notes, parent=parent, stderr=self._stderr)
         finally:
@@ -214,3 +222,40 @@ def _reason(exit_code: int) -> str:
     if exit_code < 0:
         return f"killed by signal {-exit_code}"
     return "unexpected error" if exit_code == _NO_ERRNO else os.strerror(exit_code)
+
+
+class SharedMemory:
+    """Memory that both share: two halves that are written in turn, and a first byte that says which one counts.
+
+    Make it before the fork. One side puts, the other gets.
+    """
+
+    def __init__(self, half_bytes: int = 256 * 1024) -> None:
+        self._half_bytes = half_bytes
+        self._memory = mmap.mmap(-1, _HEADER_BYTES + 2 * half_bytes)
+
+    def put(self, data: bytes) -> bool:
+        """Replace the present bytes; False if there is no room for these."""
+        if len(data) > self._half_bytes - _LENGTH_BYTES:
+            return False
+        half = 1 - self._memory[0]
+        start = _HEADER_BYTES + half * self._half_bytes
+        content = len(data).to_bytes(_LENGTH_BYTES, "big") + data
+        self._memory[start : start + len(content)] = content
+        self._memory[0] = half
+        return True
+
+    def get(self) -> bytes:
+        """What is there; empty if nothing was put."""
+        start = _HEADER_BYTES + self._memory[0] * self._half_bytes
+        end = start + _LENGTH_BYTES
+        return self._memory[end : end + int.from_bytes(self._memory[start:end], "big")]
+
+    def ask_for_report(self) -> None:
+        """Say that what was put is worth a report at once."""
+        self._memory[_REQUEST] = (self._memory[_REQUEST] + 1) % 256
+
+    @property
+    def requests(self) -> int:
+        """A number that changes with each request."""
+        return self._memory[_REQUEST]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from evalmon_agent.files.proc import own_cgroups, read
 from evalmon_agent.files.trusted import open_file
@@ -27,8 +27,7 @@ _ADDED = (b"EVALMON_DIR", b"EVALMON_NAME", b"EVALMON_OUTPUT_DIR", b"EVALMON_JOB_
 _RETRY_LOG = b"EVALMON_RETRY_LOG"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A program (a path, or a name to be looked up in PATH) and its argv."""
 
     program: str
@@ -82,6 +81,49 @@ class Command:
 
         path = shutil.which(self.program) or self.program
         return Command(_SHELL, [_SHELL, path, *self.argv[1:]])
+
+
+class Run:
+    """What one `run` knows of its command. Stamps are epoch seconds, `elapsed_s` is monotonic.
+
+    Attributes:
+        sampler_status: JSON of SamplerStatus.entry; empty while the command runs, and if the sampler said nothing.
+        sampler_trouble: why there was no sampler, or how it ended other than by itself.
+        observed_evals: JSON of `witness` and `programs`, see witness.py; empty if nothing looked.
+    """
+
+    def __init__(self, program: str, pid: int) -> None:
+        """It has just been started."""
+        self.program = program
+        self.pid = pid
+        self.started_at, self._started_s = time.time(), time.monotonic()
+        self.ended_at: float | None = None
+        self._elapsed_s: float | None = None
+        self._exit_code: int | None = None
+        self._signal: int | None = None
+        self.sampler_status = b""
+        self.sampler_trouble = ""
+        self.observed_evals = b""
+
+    def has_ended(self, status: int) -> None:
+        """It has just ended, with this wait status."""
+        self.ended_at, self._elapsed_s = time.time(), time.monotonic() - self._started_s
+        code = os.waitstatus_to_exitcode(status)
+        self._exit_code, self._signal = (code, None) if code >= 0 else (None, -code)
+
+    def entry(self) -> dict[str, Any]:
+        """The entry in the report's `commands`: the program's name and never its arguments, which may hold secrets."""
+        name = self.program.rpartition("/")[2]
+        return {"program": name, "pid": self.pid, "started_at": self.started_at, **self.end()}
+
+    def end(self) -> dict[str, Any]:
+        """How and when it ended."""
+        return {
+            "ended_at": self.ended_at,
+            "elapsed_s": self._elapsed_s,
+            "exit_code": self._exit_code,
+            "signal": self._signal,
+        }
 
 
 def from_words(words: list[str]) -> Command:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from evalmon_agent.files.proc import parent_of, read
 
@@ -20,8 +20,7 @@ _GENERATIONS = 64
 _STEPD = b"slurmstepd: ["
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """The job by Slurm's id (`123`, `123_4`, `123+0`) and this process's part in it.
 
     `scope` is "job" where the command is the whole batch script, "part" where it is one of several things
@@ -127,8 +126,7 @@ def _digits(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 20 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Ancestor:
+class Ancestor(NamedTuple):
     """`is_run`: a `run` for the same job. `step`: "batch", "0", ... if slurmstepd was found and says so."""
 
     is_run: bool = False

@@ -18,9 +18,8 @@ from evalmon_agent.words.printable import printable
 
 from . import arguments, command, signals
 from .children import ReportProcess, SamplerProcess
-from .command import Command, Inherited
+from .command import Command, Inherited, Run
 from .job import find_ancestor, job_of, variables_of_another_eval
-from .report import Run
 
 # After the command's end a job is held no longer than this, whatever hangs.
 _LEAVE_WITHIN_S = 2.0
@@ -73,12 +72,12 @@ def _monitor(program: Command, inherited: Inherited, options: arguments.Argument
     except Exception:  # noqa: BLE001 (evalmon must not keep the command from running)
         inherited.environment[UNMONITORED.encode()] = os.environb.get(b"SLURM_JOB_ID", b"1")
         return
-    run = Run(program=options.command[0], pid=pid, started_at=time.time())
+    run = Run(options.command[0], pid)
     sampler = SamplerProcess(options, is_in_job=job is not None)
-    signals.end_as(_accompany(run, report, sampler, group=pid if leads else 0, started=time.monotonic()))
+    signals.end_as(_accompany(run, report, sampler, group=pid if leads else 0))
 
 
-def _accompany(run: Run, report: ReportProcess, sampler: SamplerProcess, *, group: int, started: float) -> int:
+def _accompany(run: Run, report: ReportProcess, sampler: SamplerProcess, *, group: int) -> int:
     """Wait for the command, which leads `group` if that is not 0; returns its wait status."""
     status = None
     try:
@@ -87,10 +86,7 @@ def _accompany(run: Run, report: ReportProcess, sampler: SamplerProcess, *, grou
         report.start(run, sampler)
         sampler.start()
         status = signals.Relay(run.pid, probe, report, sampler).until_the_command_ends()
-        run.elapsed_s = time.monotonic() - started
-        code = os.waitstatus_to_exitcode(status)
-        run.exit_code, run.signal = (code, None) if code >= 0 else (None, -code)
-        run.ended_at = time.time()
+        run.has_ended(status)
         probe.end()
         deadline = time.monotonic() + _LEAVE_WITHIN_S
         sampler.finish()

@@ -13,10 +13,10 @@ from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import Choice, mount_at, recorded, stranded_holder, would_choose
-from evalmon_agent.experiment.exposure import exposure, readable_urls, refuse_world_writable
-from evalmon_agent.files.marker import marker_works
-from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
-from evalmon_agent.files.permissions import user_name
+from evalmon_agent.experiment.settings_file import readable_urls, refuse_world_writable
+from evalmon_agent.files.lock import marker_works
+from evalmon_agent.files.permissions import exposure, user_name
+from evalmon_agent.files.proc import Mount, is_of_one_machine, same_flock
 from evalmon_agent.files.replace import OLD_AFTER_S
 from evalmon_agent.notify.deliver import INSTALL, NOT_INSTALLED, Journal, targets_of, what_to_do
 from evalmon_agent.settings import Settings
@@ -40,7 +40,7 @@ def _exposure(experiment: Experiment, settings: Settings) -> list[Finding]:
     except UnsafeDirectoryError as error:
         line, _, advice = str(error).partition("; ")
         return [problem("directory", line, advice, exit_status=error.exit_status)]
-    exposed = exposure(experiment)
+    exposed = exposure(experiment.root)
     return [] if exposed is None else [warning("directory", *exposed)]
 
 
@@ -198,7 +198,7 @@ def check_notifications(experiment: Experiment, settings: Settings) -> list[Find
     findings = []
     if settings.notify and find_spec("apprise") is None:
         findings.append(warning(_NOTIFICATIONS, f"{NOT_INSTALLED}; the URLs of notify get nothing", f"run: {INSTALL}"))
-    readable = readable_urls(experiment, settings)
+    readable = readable_urls(experiment.settings, settings)
     if readable is not None:
         findings.append(warning(_NOTIFICATIONS, *readable))
     if experiment.is_ours:

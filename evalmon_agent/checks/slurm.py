@@ -11,7 +11,7 @@ import evalmon_agent
 from evalmon_agent.checks.finding import Finding, ok, problem, warning
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment.experiment_lock import mount_at
-from evalmon_agent.files.mounts import Mount, is_of_one_machine, is_shared
+from evalmon_agent.files.proc import Mount, is_of_one_machine, is_shared
 from evalmon_agent.jobs.monitor_jobs import cut_time
 from evalmon_agent.settings import MonitorJobSettings, Settings
 from evalmon_agent.slurm import seff

@@ -74,13 +74,13 @@ def _put_first(params: dict[str, Any], place: str, word: str) -> None:
 
 
 def _is_experiment(path: str) -> bool:
-    from evalmon_agent.agent.report_file import is_experiment
+    from evalmon_agent.agent.report import is_experiment
 
     return is_experiment(path)
 
 
 def _nearest(*, is_needed: bool) -> Experiment | None:
-    from evalmon_agent.agent.report_file import nearest_experiment
+    from evalmon_agent.agent.report import nearest_experiment
 
     root = nearest_experiment(os.getcwd())
     if root is not None:
@@ -136,7 +136,7 @@ class _Names(click.Argument):
 
 def complete_names(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """The names of evals of the experiment on the command line, else of the nearest; none where that fails."""
-    from evalmon_agent.agent.report_file import nearest_experiment
+    from evalmon_agent.agent.report import nearest_experiment
     from evalmon_agent.errors import EvalmonError
     from evalmon_agent.experiment import state
     from evalmon_agent.experiment.experiment import Experiment

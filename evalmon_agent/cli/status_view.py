@@ -11,7 +11,7 @@ from itertools import groupby
 import click
 
 from evalmon_agent.cli.output import in_bold, table_lines, wrapped, wrapped_command
-from evalmon_agent.experiment.heartbeat import Heartbeat
+from evalmon_agent.experiment.state import Heartbeat
 from evalmon_agent.summary.attention import groups, is_unchecked, need_attention, verdict_line
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total

@@ -8,7 +8,8 @@ import click
 
 from evalmon_agent.cli.output import print_json
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.exposure import exposure, readable_urls
+from evalmon_agent.experiment.settings_file import readable_urls
+from evalmon_agent.files.permissions import exposure
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.submit_evals import MonitorJobReports, SubmitReport, Totals
@@ -92,6 +93,6 @@ def print_places(experiment: Experiment, report: MonitorJobReports) -> None:
 
 def print_exposure(experiment: Experiment, settings: Settings) -> None:
     """Print on stderr what others can do to the experiment, and whether they can read its URLs, if anything."""
-    for exposed in (exposure(experiment), readable_urls(experiment, settings)):
+    for exposed in (exposure(experiment.root), readable_urls(experiment.settings, settings)):
         if exposed is not None:
             click.echo(f"evalmon: note: {printable('; '.join(exposed))}", err=True)

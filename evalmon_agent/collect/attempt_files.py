@@ -26,8 +26,7 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.trusted import OwnedFiles, read_at
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.sbatch import read_head
-from evalmon_agent.slurm.sbatch_options import output_path
+from evalmon_agent.slurm.sbatch import output_path, read_head
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence
 from evalmon_agent.words.job_id import JobId, task_of, whole_job
 

@@ -107,10 +107,8 @@ def _figures(slurm: Slurm, row: SacctJob) -> Figures:
     if row.state in ACTIVE or not row.ran or not slurm.has("seff"):
         return from_sacct(row)
     done = slurm.efficiency(row.job_id)
-    report = seff.parse(done.stdout)
-    if report is not None and done.ok and seff.usable(report, returncode=0, stdout=done.stdout):
-        return from_seff(report, time_limit_s=row.time_limit_s)
-    return from_sacct(row)
+    report = seff.parse_ended(done.stdout) if done.ok else None
+    return from_sacct(row) if report is None else from_seff(report, time_limit_s=row.time_limit_s)
 
 
 def _row(job: JobMetrics) -> list[str]:

@@ -16,7 +16,6 @@ from evalmon_agent.cli.output import interruptible, print_json, print_text, term
 from evalmon_agent.cli.status_view import SORTS, Choice, samples_of_running, status_text
 from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
-from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
@@ -81,7 +80,7 @@ def command(
             named_evals(patterns, [ev.name for ev in summary.evals], experiment=experiment.root) if patterns else None
         )
         choice = Choice(show_all=show_all, failed=failed, names=names, sort=sort)
-        heartbeat = heartbeat_file.load(experiment.observer)
+        heartbeat = state_file.load_heartbeat(experiment)
         return status_text(summary, heartbeat, choice, now=time.time(), size=size)
 
     if watch:
@@ -129,7 +128,7 @@ def present_state(session: Session) -> ExperimentState:
 def note_if_read_only(experiment: Experiment) -> None:
     """Print on stderr that what was shown is what the files say, where this user may only read them."""
     if not experiment.may_be_written:
-        last = heartbeat_file.load(experiment.observer)
+        last = state_file.load_heartbeat(experiment)
         polled = "" if last is None else f"; the last poll was {human(max(time.time() - last.polled_at, 0.0))} ago"
         click.echo(
             f"note: {printable(experiment.directory)} is read-only for you; nothing was written{polled}", err=True
@@ -160,7 +159,7 @@ def look(observer: Observer) -> ExperimentState:
 
 def _polled(observer: Observer) -> ExperimentState:
     experiment = observer.experiment
-    last = heartbeat_file.load(experiment.observer)
+    last = state_file.load_heartbeat(experiment)
     age_s = time.time() - last.polled_at if last is not None else None
     state = observer.record()
     if all_final(state) and is_complete(state):

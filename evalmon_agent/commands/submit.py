@@ -14,7 +14,7 @@ from evalmon_agent.cli.options import experiment_and_scripts, json_option, mode_
 from evalmon_agent.cli.output import interruptible
 from evalmon_agent.cli.submissions import print_exposure, print_submitted
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.experiment.exposure import refuse_world_writable
+from evalmon_agent.experiment.settings_file import refuse_world_writable
 from evalmon_agent.jobs.eval_scripts import find
 from evalmon_agent.session import Session
 from evalmon_agent.submission.plan import Prepared, array_option, array_spec, plan

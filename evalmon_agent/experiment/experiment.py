@@ -17,6 +17,7 @@ from evalmon_agent.files import trusted
 from evalmon_agent.files.lock import publish
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.pinned import Pinned, nowhere
+from evalmon_agent.files.private import opened
 from evalmon_agent.files.trusted import ForeignError
 
 MONITOR_DIR = "evalmon"
@@ -83,8 +84,8 @@ class Experiment:
     metrics = _Path("evalmon.prom")
     report_html = _Path("report.html")
 
-    def __init__(self, root: str, *, above: Pinned | None = None) -> None:
-        """Nothing is opened yet. `above`: EXP, open."""
+    def __init__(self, root: str, above: Pinned) -> None:
+        """Nothing below EXP is opened yet. `above`: EXP, open."""
         self.root = root
         self._above = above
         self._expected_id: str | None = None
@@ -104,7 +105,7 @@ class Experiment:
             raise UsageError(f"{root}: a path that is not UTF-8 cannot be recorded; rename it")
         above = Pinned(root, only_to_search=True)
         _refuse_foreign_links(path, above)
-        return cls(root, above=above)
+        return cls(root, above)
 
     def expect(self, experiment_id: str | None) -> None:
         """Accept only the experiment with this id (None: with this path); call it before anything else."""
@@ -172,7 +173,8 @@ class Experiment:
         place = self.directory
         try:
             if self._open() is None:
-                self._make()
+                with suppress(FileExistsError):
+                    os.mkdir(MONITOR_DIR, 0o700, dir_fd=self._above.descriptor)
             held = self._opened()
             for name in _PARTS:
                 place = os.path.join(self.directory, name)
@@ -183,7 +185,7 @@ class Experiment:
             raise UsageError(f"{place}: cannot be created ({error.strerror}); make EXP writable for you") from None
         if self.id is None:
             # `publish` keeps the first if somebody else has made one meanwhile.
-            made = Identity(os.urandom(_ID_BYTES).hex(), self.root, self._inode())
+            made = Identity(os.urandom(_ID_BYTES).hex(), self.root, self._above.inode)
             publish(self.path_of(_IDENTITY), msgspec.json.encode(made) + b"\n")
 
     def set_modes(self, *, group_readable: bool) -> None:
@@ -275,18 +277,10 @@ class Experiment:
         who = _identity_in(opened)
         if self._expected_id is not None and (who is None or who.id != self._expected_id):
             raise self._replaced()
-        if self._expected_id is None and who is not None and not who.is_of(self.root, self._inode()):
+        if self._expected_id is None and who is not None and not who.is_of(self.root, self._above.inode):
             raise self._misplaced(who)
         self._held, self._identity = opened, who
         return opened
-
-    def _inode(self) -> int:
-        return os.stat(self.root).st_ino if self._above is None else self._above.inode
-
-    def _make(self) -> None:
-        dir_fd = None if self._above is None else self._above.descriptor
-        with suppress(FileExistsError):
-            os.mkdir(self.directory if dir_fd is None else MONITOR_DIR, 0o700, dir_fd=dir_fd)
 
     def _continue_in(self, held: Pinned, there: os.stat_result) -> None:
         """Continue with the directory at the path if it is the same one after all.
@@ -386,15 +380,11 @@ def _set_mode(path: str, descriptor: int, *, group_readable: bool) -> None:
 
 def _set_mode_of_file(name: str, above: Pinned, mode: int) -> None:
     """Give a file of this user its mode and, where the group is to read it, the directory's group."""
-    with suppress(OSError):  # gone meanwhile, or a link
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above.descriptor)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink > 1:
-                return
-            if mode & stat.S_IRGRP and status.st_gid != above.status.st_gid:
-                os.fchown(descriptor, -1, above.status.st_gid)
-            if stat.S_IMODE(status.st_mode) != mode:
-                os.fchmod(descriptor, mode)
-        finally:
-            os.close(descriptor)
+    with suppress(OSError), opened(name, dir_fd=above.descriptor) as (descriptor, status):
+        # It may be gone meanwhile, or a link.
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink > 1:
+            return
+        if mode & stat.S_IRGRP and status.st_gid != above.status.st_gid:
+            os.fchown(descriptor, -1, above.status.st_gid)
+        if stat.S_IMODE(status.st_mode) != mode:
+            os.fchmod(descriptor, mode)

@@ -14,13 +14,12 @@ from typing import Literal
 import msgspec
 
 from evalmon_agent.errors import LockUnavailableError
-from evalmon_agent.experiment import heartbeat, versioned
+from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.heartbeat import Heartbeat
-from evalmon_agent.files import marker
-from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held, publish
-from evalmon_agent.files.marker import Holder
-from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
+from evalmon_agent.experiment.state import load_heartbeat
+from evalmon_agent.files import lock
+from evalmon_agent.files.lock import WAIT_S, Holder, Hurry, flock_works, held, publish
+from evalmon_agent.files.proc import Mount, is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure
@@ -68,7 +67,7 @@ def locked(
 def stranded_holder(experiment: Experiment) -> Holder | None:
     """The holder of the lock on another host, of which only Slurm knows whether it is alive; None if there is none."""
     made = recorded(experiment)
-    holder = marker.holder_of(experiment.lock) if made is not None and made.kind == "soft" else None
+    holder = lock.holder_of(experiment.lock) if made is not None and made.kind == "soft" else None
     return None if holder is None or holder.is_here else holder
 
 
@@ -137,16 +136,14 @@ def locked_on_proof(experiment: Experiment, slurm: Slurm, *, wait_s: float = WAI
 def release_if_over(experiment: Experiment, slurm: Slurm) -> bool:
     """Remove the lock of a process on another host if that was the observer, and Slurm says that its job is over."""
     holder = stranded_holder(experiment)
-    last = heartbeat.load(experiment.observer)
-    if holder is None or last is None or last.job_id is None or not _is_same(holder, last):
+    last = load_heartbeat(experiment)
+    if holder is None or last is None or last.job_id is None:
+        return False
+    if (holder.pid, holder.host.partition("?")[0]) != (last.pid, last.host.partition("?")[0]):
         return False
     # This job's earlier run ended before this one began.
     earlier_run = last.job_id == own_job_id(os.environ)
-    return (earlier_run or _is_over(slurm, last.job_id)) and marker.remove_marker_of(experiment.lock, holder)
-
-
-def _is_same(holder: Holder, last: Heartbeat) -> bool:
-    return holder.pid == last.pid and holder.host.partition("?")[0] == last.host.partition("?")[0]
+    return (earlier_run or _is_over(slurm, last.job_id)) and lock.remove_marker_of(experiment.lock, holder)
 
 
 def _is_over(slurm: Slurm, job_id: JobId) -> bool:

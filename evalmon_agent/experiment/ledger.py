@@ -6,8 +6,7 @@ import msgspec
 
 from evalmon_agent.errors import UnreadableError
 from evalmon_agent.experiment import versioned
-from evalmon_agent.files.append import append_line
-from evalmon_agent.files.private import Tail, read_tail
+from evalmon_agent.files.private import Tail, append_line, read_tail
 from evalmon_agent.tracking.registry import SCHEMA, Entries, Entry, Record
 
 MAX_BYTES = 1024 * 1024 * 1024

@@ -15,8 +15,9 @@ from zlib import crc32
 
 import msgspec
 
-from evalmon_agent.agent.sampling.job_gpus import NO_GPU
+from evalmon_agent.agent.sampling.nvml import NO_GPU
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
+from evalmon_agent.files.private import opened
 from evalmon_agent.files.trusted import read_at
 from evalmon_agent.tracking.records import JobReport, SelfReport, Witness
 from evalmon_agent.words.job_id import parse_job_id
@@ -29,7 +30,6 @@ _STEP_FILES_AT_MOST = 1000
 _FIRST_LOOK_S = 2.0
 _DOTS_OF_A_STEP = 3
 _STEP_FILE = re.compile(r"(.+)\.\d+\.\d+\.json")
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Command(msgspec.Struct):
@@ -166,19 +166,13 @@ def _read(
 def _decoded(entry: os.DirEntry[str]) -> Report | None:
     """What a file says; None if it cannot be used."""
     try:
-        fd = os.open(entry.path, _FLAGS)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(fd)
-        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        if not ours or status.st_size > MAX_BYTES:
-            return None
-        report = _decoder.decode(read_at(fd, 0, status.st_size))
+        with opened(entry.path) as (descriptor, status):
+            ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+            if not ours or status.st_size > MAX_BYTES:
+                return None
+            report = _decoder.decode(read_at(descriptor, 0, status.st_size))
     except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    finally:
-        os.close(fd)
     return report if report.schema == SCHEMA else None
 
 

@@ -1,16 +1,23 @@
-"""Reads EXP/evalmon.yaml, and keeps the settings with which a monitor job was submitted."""
+"""Reads EXP/evalmon.yaml, and keeps the settings with which a monitor job was submitted.
+
+Also checks whether others can read the URLs in it, or can replace the experiment, unless a setting allows that.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import PurePath
 
 import msgspec
 
-from evalmon_agent.errors import UnreadableError, UsageError
+from evalmon_agent.errors import UnreadableError, UnsafeDirectoryError, UsageError
 from evalmon_agent.experiment import versioned
-from evalmon_agent.files.permissions import user_name, writers
-from evalmon_agent.files.private import read_private
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.permissions import exposed, user_name, writers
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.files.trusted import ForeignError, open_file, read_at
 from evalmon_agent.settings import FAST_POLLING, MAX_BYTES, Settings, parse
@@ -58,15 +65,11 @@ def load_or_kept(path: str, *, kept: str | None, environ: Mapping[str, str]) -> 
         return load(path, environ=environ), ""
     except UnreadableError as error:
         why = str(error)
-    try:
-        return (_load_kept(kept) if kept is not None else None) or Settings(), why
-    except (UnreadableError, UsageError, OSError):
-        return Settings(), why
-
-
-def _load_kept(path: str) -> Settings | None:
-    data = read_private(path, max_bytes=MAX_BYTES) or b""
-    return versioned.decode(data, _decoder, path=path, schema=SCHEMA)
+    known: Settings | None = None
+    if kept is not None:
+        with suppress(UnreadableError, UsageError, OSError):
+            known = versioned.load(kept, _decoder, schema=SCHEMA, max_bytes=MAX_BYTES)
+    return known or Settings(), why
 
 
 def _open(path: str, owner: int | None) -> int:
@@ -95,3 +98,31 @@ def _read(path: str, owner: int | None) -> bytes:
         return read_at(descriptor, 0, MAX_BYTES + 1)
     finally:
         os.close(descriptor)
+
+
+def refuse_world_writable(experiment: Experiment, settings: Settings) -> None:
+    """UnsafeDirectoryError if anybody could replace the experiment, unless a setting allows that."""
+    worst = next((place for place in exposed(experiment.root) if place.by_anybody), None)
+    if worst is not None and not settings.allow_world_writable:
+        raise UnsafeDirectoryError(
+            f"{worst.path}: anybody can rename and replace what lies there; {worst.advice}; or set "
+            f"allow_world_writable: true in {experiment.settings}"
+        )
+
+
+def readable_urls(path: str, settings: Settings) -> tuple[str, str] | None:
+    """That others can read the URLs of `notify`, and what prevents it; None if nobody can, or there are none."""
+    try:
+        mode = os.stat(path).st_mode if settings.notify else 0
+        on_the_way = [os.stat(parent).st_mode for parent in PurePath(path).parents]
+    except OSError:
+        return None
+    by_anybody = mode & stat.S_IROTH and all(above & stat.S_IXOTH for above in on_the_way)
+    by_the_group = mode & stat.S_IRGRP and on_the_way[0] & stat.S_IXGRP
+    if not (by_anybody or by_the_group):
+        return None
+    whom = "anybody" if by_anybody else "its group"
+    return (
+        f"{path}: {whom} can read the URLs of notify, which may hold passwords",
+        f"run: chmod 600 {shlex.quote(path)}",
+    )

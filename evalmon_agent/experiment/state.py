@@ -1,23 +1,30 @@
-"""Loads and saves state.json; sets it aside when it cannot be read, and recovers from the log what it knew."""
+"""Loads and saves state.json, and observer.json, the observer's heartbeat.
+
+A state.json that cannot be read is set aside, and what it knew is recovered from the log. Losing observer.json only
+causes one early poll.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
+from typing import Literal
 
 import msgspec
 
-from evalmon_agent.errors import UnreadableError
+from evalmon_agent.errors import UnreadableError, UsageError
 from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.private import read_private
+from evalmon_agent.files.private import opened, read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook.blocks import Block, BlockKind, blocks_in, transition
 from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.records import SCHEMA, Event, ExperimentState, Logged, MonitorJob, Recovered
 from evalmon_agent.tracking.registry import Entry, Registration, has_registration, unregistered
+from evalmon_agent.words.job_id import JobId
 
 # 10,000 evals take 5 MB.
 MAX_BYTES = 200 * 1024 * 1024
@@ -29,9 +36,31 @@ _FOREIGN_VALUES = 2_000_000
 _FOREIGN_EVALS = 20_000
 _FOREIGN_BYTES_PER_1000_EVALS = 10 * 1000 * 1000
 
+HEARTBEAT_SCHEMA = 1
+_HEARTBEAT_BYTES = 64 * 1024
+
+Role = Literal["sidecar", "completion", "command"]
 Version = tuple[int, int, int]
 
+
+class Heartbeat(msgspec.Struct):
+    """The present observer. Times are epoch seconds on its host; `polls` counts those of all observers."""
+
+    role: Role
+    host: str
+    pid: int
+    job_id: JobId | None = None
+    started_at: float = 0.0
+    polled_at: float = 0.0
+    poll_interval_s: float = 60.0
+    polls: int = 0
+    failed_polls: int = 0
+    last_error: str | None = None
+    schema: int = HEARTBEAT_SCHEMA
+
+
 _decoder = msgspec.json.Decoder(ExperimentState)
+_heartbeat_decoder = msgspec.json.Decoder(Heartbeat)
 
 
 class Held:
@@ -138,15 +167,9 @@ def _version(path: str) -> Version | None:
 
     The file is opened for that: NFS answers a mere stat from its cache, for seconds after another host's save.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(fd)
-    finally:
-        os.close(fd)
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    with suppress(OSError), opened(path) as (_, status):
+        return status.st_mtime_ns, status.st_size, status.st_ino
+    return None
 
 
 def _without_evals(state: ExperimentState) -> bytes:
@@ -158,8 +181,7 @@ def load(experiment: Experiment) -> ExperimentState | None:
 
     Another schema raises UnreadableError (78).
     """
-    data = _read(experiment.state)
-    return None if data is None else versioned.decode(data, _decoder, path=experiment.state, schema=SCHEMA)
+    return versioned.load(experiment.state, _decoder, schema=SCHEMA, max_bytes=MAX_BYTES)
 
 
 class LastSaved:
@@ -182,7 +204,10 @@ def load_foreign(experiment: Experiment) -> ExperimentState | None:
 
     UnreadableError (78): it holds more than evals can need.
     """
-    data = _read(experiment.state)
+    try:
+        data = read_private(experiment.state, max_bytes=MAX_BYTES)
+    except FileNotFoundError:
+        return None
     if data is None:
         return None
     too_large = UnreadableError(f"{experiment.state}: holds more than its evals can need; it was not read")
@@ -195,13 +220,6 @@ def load_foreign(experiment: Experiment) -> ExperimentState | None:
     if len(data) > allowed_bytes or len(state.evals) > _FOREIGN_EVALS:
         raise too_large
     return state
-
-
-def _read(path: str) -> bytes | None:
-    try:
-        return read_private(path, max_bytes=MAX_BYTES)
-    except FileNotFoundError:
-        return None
 
 
 def _set_aside(path: str, now: float) -> str:
@@ -245,3 +263,17 @@ def recover(state: ExperimentState, log: Iterable[Block]) -> frozenset[str]:
     if complete:
         state.completion = MonitorJob(status="complete")
     return frozenset(completion_jobs)
+
+
+def load_heartbeat(experiment: Experiment) -> Heartbeat | None:
+    """The heartbeat; None if there is none, or it cannot be read. Another schema: UnreadableError (78)."""
+    with suppress(OSError, UsageError):
+        return versioned.load(
+            experiment.observer, _heartbeat_decoder, schema=HEARTBEAT_SCHEMA, max_bytes=_HEARTBEAT_BYTES
+        )
+    return None
+
+
+def save_heartbeat(experiment: Experiment, heartbeat: Heartbeat, *, mode: int = 0o600) -> None:
+    """Replace observer.json atomically; call it under the lock."""
+    replace_atomically(experiment.observer, msgspec.json.encode(heartbeat), mode=mode)

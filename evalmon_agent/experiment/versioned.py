@@ -56,6 +56,18 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T], *, path: str, schema: 
     )
 
 
+def load(path: str, decoder: msgspec.json.Decoder[T], *, schema: int, max_bytes: int) -> T | None:
+    """The record in a file that can be lost; None if it does not exist, is damaged, or larger than `max_bytes`.
+
+    Raises as `decode`, and as `read_private`.
+    """
+    try:
+        data = read_private(path, max_bytes=max_bytes)
+    except FileNotFoundError:
+        return None
+    return None if data is None else decode(data, decoder, path=path, schema=schema)
+
+
 def read(path: str, decoder: msgspec.json.Decoder[T], *, schema: int) -> T | None:
     """A small file that is never rewritten and must be readable if it exists; None if it does not exist.
 

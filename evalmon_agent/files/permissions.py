@@ -10,6 +10,7 @@ import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 
 
 def is_trusted(uid: int) -> bool:
@@ -48,16 +49,13 @@ def exposed(directory: str) -> Iterator[Exposed]:
     One that others can write is safe with the sticky bit, if it belongs to this user or root. `directory`: absolute,
     without links.
     """
-    while True:
+    for path in (directory, *map(str, PurePath(directory).parents)):
         try:
-            found = _exposed(directory, os.stat(directory))
+            found = _exposed(path, os.stat(path))
         except OSError:
-            found = None
+            continue
         if found is not None:
             yield found
-        if directory == os.path.dirname(directory):
-            return
-        directory = os.path.dirname(directory)
 
 
 def _exposed(path: str, status: os.stat_result) -> Exposed | None:
@@ -71,6 +69,20 @@ def _exposed(path: str, status: os.stat_result) -> Exposed | None:
     if not is_trusted(status.st_uid):
         return Exposed(path, f"its owner {user_name(status.st_uid)}", "use a directory of your own")
     return None
+
+
+def exposure(directory: str) -> tuple[str, str] | None:
+    """What others can do to an experiment there, and what prevents it; None if they can do nothing."""
+    places = list(exposed(directory))
+    if not places:
+        return None
+    nearest = places[0]
+    line = (
+        f"{nearest.path}: {nearest.whom} can rename and replace what lies there; nothing of theirs is run or believed, "
+        "but they can end the monitoring"
+    )
+    others = ", ".join(place.path for place in places[1:])
+    return line, f"to prevent that, {nearest.advice}" + (f" (the same holds for {others})" if others else "")
 
 
 def user_name(uid: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -157,17 +156,10 @@ def sweep(directory: str, *, older_than_s: float = OLD_AFTER_S) -> int:
     with names that `replace_atomically` gives. Everything else, and what cannot be removed, stays without an error.
     """
     removed = 0
-    with contextlib.suppress(OSError), os.scandir(directory) as listing:
-        for entry in listing:
-            if _TEMPORARY.fullmatch(entry.name) and _is_old(entry, older_than_s):
-                with contextlib.suppress(OSError):
+    with suppress(OSError), os.scandir(directory) as listing:
+        for entry in (entry for entry in listing if _TEMPORARY.fullmatch(entry.name)):
+            with suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s:
                     os.unlink(entry.path)
                     removed += 1
     return removed
-
-
-def _is_old(entry: os.DirEntry[str], older_than_s: float) -> bool:
-    try:
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s
-    except OSError:
-        return False

@@ -16,9 +16,8 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.register import claim, submit, uninterrupted
 from evalmon_agent.session import Session
 from evalmon_agent.settings import FAST_POLLING, MonitorJobSettings
-from evalmon_agent.slurm.client import Submitted
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.slurm.sbatch import read_head
+from evalmon_agent.slurm.sbatch import Submitted, read_head
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive, named_partitions
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry

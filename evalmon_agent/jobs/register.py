@@ -28,10 +28,9 @@ from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.private import private_file
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch
-from evalmon_agent.slurm.client import Slurm, Submitted
+from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, FailureKind, is_unfit_request
-from evalmon_agent.slurm.sbatch import read_head
-from evalmon_agent.slurm.sbatch_options import in_effect
+from evalmon_agent.slurm.sbatch import Submitted, in_effect, read_head
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.tracking import registry
 from evalmon_agent.tracking.registry import Entries, Entry, Name, Submission, What

@@ -9,7 +9,6 @@ import msgspec
 
 from evalmon_agent.collect.collect import progress
 from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook import blocks
@@ -127,7 +126,7 @@ class PolledMetrics:
 
 def _write_metrics(observer: Observer, figures: str) -> None:
     experiment = observer.experiment
-    last = heartbeat_file.load(experiment.observer)
+    last = state_file.load_heartbeat(experiment)
     text = openmetrics.with_poll(figures, experiment.root, None if last is None else last.polled_at or None)
     replace_atomically(experiment.metrics, text.encode(), mode=observer.mode)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from evalmon_agent.experiment import heartbeat as heartbeat_file
+from evalmon_agent.experiment import state as state_file
 from evalmon_agent.jobs.monitor_jobs import submit_monitor_job
 from evalmon_agent.monitor.poll import Observed
 from evalmon_agent.session import Session
@@ -69,7 +69,7 @@ class HandOver:
         return self._handed_over() if later == self._successor else f"job {later} watches now"
 
     def _polls(self, job_id: JobId) -> bool:
-        last = heartbeat_file.load(self.session.experiment.observer)
+        last = state_file.load_heartbeat(self.session.experiment)
         return last is not None and last.role == "sidecar" and last.job_id == job_id
 
     def _in_the_way(self, observed: Observed) -> str | None:

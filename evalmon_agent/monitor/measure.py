@@ -149,8 +149,8 @@ class Measurer:
             self._seff_works = False
             tries.seff_done = True
             return None
-        report = seff.parse(done.stdout)
-        if done.ok and report is not None and seff.usable(report, returncode=0, stdout=done.stdout):
+        report = seff.parse_ended(done.stdout) if done.ok else None
+        if report is not None:
             return from_seff(report, time_limit_s=owed.attempt.time_limit_s)
         tries.seff_done = tries.seff_again_at is not None
         tries.seff_again_at = now + self.retry_delay_s

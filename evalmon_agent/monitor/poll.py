@@ -16,15 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from evalmon_agent.errors import UsageError
-from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked, locked_on_proof
-from evalmon_agent.experiment.heartbeat import Heartbeat, Role
-from evalmon_agent.experiment.state import Held
-from evalmon_agent.files.append import complete, cut_torn, size_of
+from evalmon_agent.experiment.state import Heartbeat, Held, Role
 from evalmon_agent.files.lock import WAIT_S
+from evalmon_agent.files.private import complete, cut_torn, size_of
 from evalmon_agent.files.replace import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import log_blocks
@@ -152,7 +150,7 @@ class Observer:
         self._uncounted += 1
         self._me.last_error = error
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
-            self._beat(heartbeat_file.load(self.experiment.observer))
+            self._beat(state_file.load_heartbeat(self.experiment))
 
     def unmeasured(self, state: ExperimentState) -> Iterable[Unmeasured]:
         """The attempts whose COMPUTE_METRICS is still owed."""
@@ -164,14 +162,14 @@ class Observer:
         if last is not None:
             self._me.polls, self._me.failed_polls = max(last.polls, self._me.polls), last.failed_polls
         self._me.failed_polls += self._uncounted
-        heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
+        state_file.save_heartbeat(self.experiment, self._me, mode=self.mode)
         self._uncounted = 0
 
     def _mark_poll(self, wait_s: float) -> bool:
         """Whether a poll is due; if so it is marked as begun, so that no other observer polls as well."""
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
-            last = heartbeat_file.load(self.experiment.observer)
+            last = state_file.load_heartbeat(self.experiment)
             self._me.poll_interval_s = self.settings.poll_interval
             # A time in the future means that a clock was set back; it is ignored.
             if last is not None and 0 <= now - last.polled_at < wait_s:

@@ -22,9 +22,8 @@ from msgspec import Struct
 from evalmon_agent.errors import EvalmonError, StoppedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
-from evalmon_agent.files.append import append_line, size_of
-from evalmon_agent.files.marker import parse_holder, this_host, this_process
-from evalmon_agent.files.private import read_private
+from evalmon_agent.files.lock import parse_holder, this_host, this_process
+from evalmon_agent.files.private import append_line, read_private, size_of
 from evalmon_agent.notify.send import NO_APPRISE, UNKNOWN_URL
 from evalmon_agent.session import Session
 from evalmon_agent.settings import NotifyTarget, Settings

@@ -6,11 +6,13 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from evalmon_agent.slurm import sacct, sbatch, scontrol, seff, sinfo, squeue
 from evalmon_agent.slurm.commands import Finished, find_program, run
 from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
-from evalmon_agent.slurm.failures import Failure, FailureKind, classify, is_submit_limit
+from evalmon_agent.slurm.failures import Failure, FailureKind, classify
+from evalmon_agent.slurm.sbatch import Submitted
 from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, whole_job
 
@@ -21,27 +23,7 @@ LAST_ASK_TIMEOUT_S = 5.0
 SUBMIT_TIMEOUT_S = 300.0
 IDS_PER_CALL = 200
 
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """sbatch's answer: the job's id and cluster, or why there is none.
-
-    `unknown`: it was killed or printed nothing usable, so Slurm may or may not have taken the job. `doubtful`: that,
-    or it failed, but not in Slurm's words; whether there is a job is to be looked up.
-    `waits`: it may be accepted later, or from another place.
-    """
-
-    job_id: JobId | None = None
-    cluster: str | None = None
-    refusal: str = ""
-    unknown: bool = False
-    doubtful: bool = False
-    waits: bool = False
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it was refused only because too many jobs are in the queue."""
-        return self.job_id is None and not self.unknown and is_submit_limit(self.refusal)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,34 +41,19 @@ class Slurm:
     """
 
     def __init__(self, environ: Mapping[str, str], *, stopped: Callable[[], bool] | None = None) -> None:
-        self._environ = dict(environ)
+        self.environ: Mapping[str, str] = dict(environ)
+        self.stopped = stopped
         self._asking = clean(environ)
         self._found: dict[str, str] = {}
         self._squeue = squeue.Parser()
-        self.stopped = stopped
-
-    @property
-    def environ(self) -> Mapping[str, str]:
-        """The environment that it was made with."""
-        return self._environ
 
     def has(self, program: str) -> bool:
         """Whether this Slurm program is on PATH."""
-        return self.find(program) is not None
-
-    def find(self, program: str) -> str | None:
-        """The absolute path of a Slurm program; once found, it stays the same."""
-        if program not in self._found:
-            path = find_program(program, self._environ)
-            if path is None:
-                return None
-            self._found[program] = path
-        return self._found[program]
+        return self._find(program) is not None
 
     def queue(self) -> squeue.SqueueAnswer | Failure:
         """All jobs of this user, ended ones too, in one call."""
-        done = self._ask(squeue.argv())
-        return _failure(done) or self._squeue.parse(done.stdout)
+        return self._parsed(squeue.argv(), self._squeue.parse)
 
     def account(self, job_ids: Sequence[JobId]) -> sacct.SacctAnswer | Failure:
         """All attempts of these jobs, in one call; IDS_PER_CALL of them are answered soon."""
@@ -125,13 +92,11 @@ class Slurm:
 
     def partitions(self) -> tuple[sinfo.Partition, ...] | Failure:
         """The partitions with their limits."""
-        done = self._ask(sinfo.argv())
-        return _failure(done) or sinfo.parse(done.stdout)
+        return self._parsed(sinfo.argv(), sinfo.parse)
 
     def configuration(self) -> Mapping[str, str] | Failure:
         """The cluster's configuration, as the controller has it."""
-        done = self._ask(scontrol.config_argv())
-        return _failure(done) or scontrol.parse_config(done.stdout)
+        return self._parsed(scontrol.config_argv(), scontrol.parse_config)
 
     def version(self) -> tuple[int, int] | None:
         """The Slurm release of the commands, as (24, 11)."""
@@ -139,8 +104,7 @@ class Slurm:
 
     def node_memory(self) -> dict[str, int] | Failure:
         """{partition: bytes of its largest node}."""
-        done = self._ask(sinfo.memory_argv())
-        return _failure(done) or sinfo.parse_memory(done.stdout)
+        return self._parsed(sinfo.memory_argv(), sinfo.parse_memory)
 
     def ends_at(self, job_id: JobId) -> float | None:
         """When a job's time limit is reached (epoch); None if Slurm does not say."""
@@ -162,7 +126,7 @@ class Slurm:
         `is_monitor_job`: its options say all that it needs; the user's SBATCH_GRES and the like are for the
         evals.
         """
-        env = for_monitor_jobs(self._environ) if is_monitor_job else for_evals(self._environ)
+        env = for_monitor_jobs(self.environ) if is_monitor_job else for_evals(self.environ)
         if "PWD" in env:
             env["PWD"] = cwd  # as after `cd`, before plain sbatch
         at = self._absolute(argv)
@@ -171,38 +135,41 @@ class Slurm:
             return Submitted(refusal=done.problem)
         answer = sbatch.parse(done.stdout, done.stderr)
         has_ended_badly = not done.timed_out and done.returncode > 0
-        if answer is not None and (answer.said_plainly or not has_ended_badly):
+        if answer.job_id is not None and (answer.said_plainly or not has_ended_badly):
             # If an id was printed the job exists, whatever happened to sbatch afterwards.
-            return Submitted(answer.job_id, answer.cluster)
-        words = "\n".join(line for line in done.stderr.splitlines() if line.strip())
+            return answer
+        words = _without_blank_lines(done.stderr)
         if not has_ended_badly:
             return Submitted(refusal=words or "sbatch printed no job id", unknown=True, doubtful=True)
         failure = classify(done.returncode, done.stdout, done.stderr)
-        # "Socket timed out": the controller may have accepted the job anyway.
-        unknown = failure is not None and failure.kind is FailureKind.NO_NEWS
-        refused = failure is not None and failure.kind is FailureKind.REFUSED
-        words = words or f"sbatch: exit status {done.returncode}"
-        return Submitted(refusal=words, unknown=unknown, doubtful=not refused)
+        kind = None if failure is None else failure.kind
+        return Submitted(
+            refusal=words or f"sbatch: exit status {done.returncode}",
+            # "Socket timed out": the controller may have accepted the job anyway.
+            unknown=kind is FailureKind.NO_NEWS,
+            doubtful=kind is not FailureKind.REFUSED,
+        )
 
     def test(self, argv: Sequence[str], *, cwd: str) -> Tested:
         """Run this sbatch, which has `--test-only`, as `submit` would run it without."""
-        env = for_evals(self._environ)
         at = self._absolute(argv)
-        done = run(at, timeout_s=ASK_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
-        words = "\n".join(line for line in done.stderr.splitlines() if line.strip()) or done.problem
+        done = run(at, timeout_s=ASK_TIMEOUT_S, env=for_evals(self.environ), cwd=cwd, dies_with_us=True)
+        words = _without_blank_lines(done.stderr) or done.problem
         if done.returncode is None or done.timed_out or done.returncode < 0:
             return Tested(unknown=words or "sbatch gave no answer in time")
         answer = sbatch.parse(done.stdout, done.stderr)
-        if answer is not None and (answer.said_plainly or self._is_of(answer.job_id, argv[-1])):
-            self.cancel([answer.job_id])
-            return Tested(unknown=f"this sbatch submits despite --test-only; job {answer.job_id} is cancelled")
-        if answer is not None:
+        job_id = answer.job_id
+        if job_id is not None and (answer.said_plainly or self._is_of(job_id, argv[-1])):
+            self.cancel([job_id])
+            return Tested(unknown=f"this sbatch submits despite --test-only; job {job_id} is cancelled")
+        if job_id is not None:
             # Of a wrapper of the site's: it may be a job's id that the queue does not show yet, or any number.
-            look = f"if job {answer.job_id} is this script's, cancel it"
+            look = f"if job {job_id} is this script's, cancel it"
             return Tested(unknown=f"this sbatch may have submitted it despite --test-only; {look}")
         failure = classify(done.returncode, done.stdout, done.stderr)
         is_no_answer = failure is not None and failure.kind is FailureKind.NO_NEWS
-        if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):
+        # A site's own sbatch wrapper may not know the option.
+        if is_no_answer or (done.returncode and sbatch.TEST_ONLY in words):
             return Tested(unknown=words)
         return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
 
@@ -215,8 +182,7 @@ class Slurm:
 
     def batch_script(self, job_id: JobId) -> str | Failure:
         """The script that Slurm has spooled for a job of mine; bytes that are not UTF-8 are replaced."""
-        done = self._ask(scontrol.write_script(job_id))
-        return _failure(done) or done.stdout
+        return self._parsed(scontrol.write_script(job_id), str)
 
     def release(self, job_id: JobId) -> Failure | None:
         """Release a held job."""
@@ -236,14 +202,28 @@ class Slurm:
         within_s = ASK_TIMEOUT_S if timeout_s is None else timeout_s
         return run(self._absolute(argv), timeout_s=within_s, env=self._asking, cwd="/", stopped=self.stopped)
 
+    def _parsed(self, argv: Sequence[str], parse: Callable[[str], T]) -> T | Failure:
+        done = self._ask(argv)
+        return _failure(done) or parse(done.stdout)
+
     def _ask_sacct(self, fields: Sequence[str], which: Sequence[str]) -> Iterable[sacct.Row | None] | Failure:
         # A random delimiter, which nobody can put into a job's name beforehand.
         delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(sacct.argv(fields, which, delimiter=delimiter))
-        return _failure(done) or sacct.rows(done.stdout, fields, delimiter=delimiter)
+        argv = sacct.argv(fields, which, delimiter=delimiter)
+        return self._parsed(argv, lambda text: sacct.rows(text, fields, delimiter=delimiter))
 
     def _absolute(self, argv: Sequence[str]) -> list[str]:
-        return [self.find(argv[0]) or argv[0], *argv[1:]]
+        return [self._find(argv[0]) or argv[0], *argv[1:]]
+
+    def _find(self, program: str) -> str | None:
+        """The absolute path of a Slurm program; once found, it stays the same: nobody can plant another one later."""
+        if program not in self._found and (path := find_program(program, self.environ)) is not None:
+            self._found[program] = path
+        return self._found.get(program)
+
+
+def _without_blank_lines(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if line.strip())
 
 
 def _failure(done: Finished) -> Failure | None:

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
 
 from evalmon_agent.errors import StoppedError
 from evalmon_agent.words.printable import printable
@@ -136,17 +135,12 @@ def _readable(data: bytes) -> Iterator[int]:
     if not data:
         yield subprocess.DEVNULL
         return
-    with _private_file() as file:
+    # In memory where Python can, if it was not built for an old glibc: what is sent may be a secret.
+    in_memory = hasattr(os, "memfd_create")
+    with open(os.memfd_create("stdin"), "w+b") if in_memory else tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
         yield file.fileno()
-
-
-def _private_file() -> IO[bytes]:
-    """A file without a name, in memory where Python can make one: what is sent may be a secret."""
-    if hasattr(os, "memfd_create"):  # not in a Python that was built for an old glibc
-        return open(os.memfd_create("stdin"), "w+b")
-    return tempfile.TemporaryFile()
 
 
 class _Output:

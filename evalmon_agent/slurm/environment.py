@@ -16,35 +16,18 @@ from collections.abc import Mapping
 
 from evalmon_agent.words.job_id import JobId, parse_job_id
 
-FOR_ASKING: Mapping[str, str] = {
-    "SLURM_TIME_FORMAT": "%s",
-    "SLURM_BITSTR_LEN": "0",
-    "LC_ALL": "C",
-}
+FOR_ASKING: Mapping[str, str] = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C"}
 """Set for every query: epoch seconds, full array expressions, messages in English."""
 
 # squeue(1), sacct(1), scontrol(1), sinfo(1), ENVIRONMENT VARIABLES: every one of these stands for an
 # option that adds, drops or reshapes rows. By prefix, since each version adds some.
 _SHAPING_PREFIXES = ("SACCT_", "SQUEUE_", "SINFO_", "SCONTROL_")
-_SHAPING = frozenset(
-    {
-        "SLURM_DEBUG_FLAGS",
-        "SLURM_JSON",
-        "SLURM_YAML",
-        "SLURM_TOPO_LEN",
-    }
-)
+_SHAPING = frozenset({"SLURM_DEBUG_FLAGS", "SLURM_JSON", "SLURM_YAML", "SLURM_TOPO_LEN"})
 
 _OF_A_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SRUN_", "PMI", "SBATCH_CPU_BIND", "SBATCH_MEM_BIND")
 _OPTIONS_PREFIX = "SBATCH_"
 _OF_A_JOB = frozenset(
-    {
-        "CUDA_VISIBLE_DEVICES",
-        "NVIDIA_VISIBLE_DEVICES",
-        "ROCR_VISIBLE_DEVICES",
-        "GPU_DEVICE_ORDINAL",
-        "ZE_AFFINITY_MASK",
-    }
+    {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK"}
 )
 # Set by evalmon's launcher for one eval: another one, submitted from its job, would continue from its log.
 _OF_AN_EVAL = frozenset(
@@ -146,15 +129,12 @@ def unpack(text: str) -> dict[str, str] | None:
 
 def digest(environ: Mapping[str, str], *, salt: str) -> str:
     """`salt:hash`, the same for two environments that do not differ for an eval."""
-    kept = sorted(item for item in environ.items() if not _is_of_a_session(item[0]))
-    plain = "\0".join([salt, *(f"{name}={value}" for name, value in kept)])
+    names = sorted(name for name in environ if name not in _OF_A_SESSION)
+    kept = (f"{name}={environ[name]}" for name in names if not name.startswith(_OF_A_SESSION_PREFIXES))
+    plain = "\0".join([salt, *kept])
     return f"{salt}:{hashlib.sha256(plain.encode(errors='surrogateescape')).hexdigest()}"
 
 
 def is_same(environ: Mapping[str, str], digested: str) -> bool:
     """Whether this environment has that digest."""
     return digest(environ, salt=digested.partition(":")[0]) == digested
-
-
-def _is_of_a_session(name: str) -> bool:
-    return name in _OF_A_SESSION or name.startswith(_OF_A_SESSION_PREFIXES)

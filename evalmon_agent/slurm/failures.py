@@ -71,12 +71,14 @@ _UNFIT_REQUEST = re.compile(
     re.IGNORECASE,
 )
 
+_UNKNOWN_USER = (FailureKind.UNUSABLE, _INVALID_USER)
+_NO_ANSWER = (FailureKind.NO_NEWS, _NO_NEWS)
 # In this order: `Batch job submission failed: Socket timed out` is not a refusal.
 _KINDS = (
     (FailureKind.ACCOUNTING_DISABLED, _ACCOUNTING_DISABLED),
     (FailureKind.INVALID_JOB, _INVALID_JOB),
-    (FailureKind.UNUSABLE, _INVALID_USER),
-    (FailureKind.NO_NEWS, _NO_NEWS),
+    _UNKNOWN_USER,
+    _NO_ANSWER,
     (FailureKind.REFUSED, _REFUSED),
 )
 
@@ -87,13 +89,14 @@ def classify(rc: int, stdout: str, stderr: str) -> Failure | None:
     With exit status 0, messages on stderr are warnings, with two exceptions: an unknown user, and a lost
     connection when nothing was printed.
     """
-    if rc == 0:
-        return _despite_success(stdout, stderr)
+    despite_success = (_UNKNOWN_USER,) if stdout.strip() else (_UNKNOWN_USER, _NO_ANSWER)
     lines = [line for line in stderr.splitlines() if line.strip()]
-    for kind, pattern in _KINDS:
-        line = _first(lines, pattern)
+    for kind, pattern in _KINDS if rc else despite_success:
+        line = next((line for line in lines if pattern.search(line)), None)
         if line is not None:
             return Failure(kind, line)
+    if rc == 0:
+        return None
     return Failure(FailureKind.UNUSABLE, lines[-1] if lines else f"exit status {rc}, nothing on stderr")
 
 
@@ -105,16 +108,3 @@ def is_submit_limit(words: str) -> bool:
 def is_unfit_request(words: str) -> bool:
     """Whether sbatch refused what the job asks for, which no other place and no waiting changes."""
     return _UNFIT_REQUEST.search(words) is not None and not is_submit_limit(words)
-
-
-def _despite_success(stdout: str, stderr: str) -> Failure | None:
-    lines = stderr.splitlines()
-    line = _first(lines, _INVALID_USER)
-    if line is not None:
-        return Failure(FailureKind.UNUSABLE, line)
-    line = None if stdout.strip() else _first(lines, _NO_NEWS)
-    return None if line is None else Failure(FailureKind.NO_NEWS, line)
-
-
-def _first(lines: list[str], pattern: re.Pattern[str]) -> str | None:
-    return next((line for line in lines if pattern.search(line)), None)

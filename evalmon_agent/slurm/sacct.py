@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evalmon_agent.slurm.scontrol import JobDetails, known
@@ -244,21 +244,18 @@ def _node_list(row: Row) -> str | None:
 
 # An attempt requeued within a second or two has steps with times, but a job row without [ran: 22.05].
 def _started(row: Row, steps: Sequence[Row]) -> float | None:
-    started_at = parse_stamp(row.get("Start", ""))
-    if started_at is not None:
-        return started_at
-    starts = (parse_stamp(step.get("Start", "")) for step in steps)
-    return min((start for start in starts if start is not None), default=None)
+    return parse_stamp(row.get("Start", "")) or min(_values(steps, "Start", parse_stamp), default=None)
 
 
 def _elapsed(row: Row, steps: Sequence[Row]) -> float | None:
-    own = _row_elapsed(row)
-    return own or max((_row_elapsed(step) or 0.0 for step in steps), default=own)
-
-
-def _row_elapsed(row: Row) -> float | None:
-    elapsed_s = count(row.get("ElapsedRaw", ""))
+    own = count(row.get("ElapsedRaw", ""))
+    elapsed_s = own or max(_values(steps, "ElapsedRaw", count), default=own)
     return None if elapsed_s is None else float(elapsed_s)
+
+
+def _values(rows: Iterable[Row], field: str, parse: Callable[[str], float | None]) -> list[float]:
+    """What the rows have in a field, without 0, by which sacct says that it has no value."""
+    return [value for row in rows if (value := parse(row.get(field, "")))]
 
 
 def _exit(text: str) -> tuple[int | None, int | None]:
@@ -268,7 +265,7 @@ def _exit(text: str) -> tuple[int | None, int | None]:
 
 def _gpus(row: Row) -> dict[str, int] | None:
     """The allocated GPUs by type. `gres/gpu:a100=1,gres/gpu=1` is one GPU: the plain count includes the typed ones."""
-    allocated = {key: count(value) or 0 for key, value in _allocated(row).items()}
+    allocated = {key: count(value) or 0 for key, value in _tres(row.get("AllocTRES", "")).items()}
     if not allocated:
         return None
     typed = {key.removeprefix("gres/gpu:"): number for key, number in allocated.items() if key.startswith("gres/gpu:")}
@@ -282,12 +279,12 @@ def _energy_j(row: Row, steps: Sequence[Row]) -> float | None:
 
     Steps run side by side and each counts all of its nodes' energy, so they are not added up.
     """
-    measured = (_row_energy(step) for step in steps)
-    return max((energy for energy in measured if energy), default=None) or _row_energy(row)
+    largest = max(_values(steps, "ConsumedEnergyRaw", _joules), default=None)
+    return largest or _joules(row.get("ConsumedEnergyRaw", ""))
 
 
-def _row_energy(row: Row) -> float | None:
-    energy_j = count(row.get("ConsumedEnergyRaw", ""))
+def _joules(text: str) -> float | None:
+    energy_j = count(text)
     return float(energy_j) if energy_j and energy_j < _MOST_ENERGY_J else None
 
 
@@ -307,7 +304,7 @@ def _memory_used_bytes(rows: Iterable[Row]) -> int | None:
 
 def _memory_requested_bytes(row: Row) -> int | None:
     """The memory that the job was given; None for `--mem=0`, all of the nodes' memory, which sacct does not show."""
-    allocated = sizes.parse_sacct(_allocated(row).get("mem", ""))
+    allocated = sizes.parse_sacct(_tres(row.get("AllocTRES", "")).get("mem", ""))
     if allocated:
         return allocated
     size, per = sizes.parse_requested(row.get("ReqMem", "")) or (None, None)
@@ -324,10 +321,6 @@ def _step_memory(row: Row) -> int | None:
         largest = sizes.parse_sacct(_tres(row.get("TRESUsageInMax", "")).get("mem", ""))
     # MaxRSS is one task's: eight tasks of 1.9 GB need 14.9 GB.
     return None if largest is None else largest * (count(row.get("NTasks", "")) or 1)
-
-
-def _allocated(row: Row) -> dict[str, str]:
-    return _tres(row.get("AllocTRES", ""))
 
 
 def _tres(text: str) -> dict[str, str]:

@@ -121,20 +121,19 @@ def parse(stdout: str) -> SeffReport | None:
     )
 
 
-def usable(report: SeffReport | None, *, returncode: int, stdout: str) -> bool:
-    """Whether these are figures of a job that has certainly ended.
+def parse_ended(stdout: str) -> SeffReport | None:
+    """The report if it has the figures of a job that has certainly ended; of a seff that ended well.
 
-    If not: wait, ask once more, then take sacct's. Right after the end, seff says RUNNING, or zeros with
+    If it is None: wait, ask once more, then take sacct's. Right after the end, seff says RUNNING, or zeros with
     exit status 0.
     """
-    if returncode != 0 or report is None or _NO_DATA.search(stdout):
-        return False
-    if parse_state(report.state or "") not in TERMINAL:
-        return False
+    report = parse(stdout)
+    if report is None or _NO_DATA.search(stdout) or parse_state(report.state or "") not in TERMINAL:
+        return None
     if report.wall_clock_s is None and report.cpu_efficiency_pct is None:
-        return False
+        return None
     measured = report.cpu_utilized_s or report.mem_utilized_bytes
-    return bool(measured) or (report.wall_clock_s or 0) < MEASURED_AFTER_S
+    return report if measured or (report.wall_clock_s or 0) < MEASURED_AFTER_S else None
 
 
 def is_broken(returncode: int, stdout: str, stderr: str) -> bool:

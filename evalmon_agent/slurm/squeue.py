@@ -71,11 +71,6 @@ def end_argv(job_id: JobId) -> list[str]:
     return ["squeue", "-a", "-h", "-j", job_id, "-o", "%e"]
 
 
-def parse(text: str) -> SqueueAnswer:
-    """Every row of `argv()`'s answer; an invalid row is counted, not guessed."""
-    return Parser().parse(text)
-
-
 class Parser:
     """Parses one answer after another; a row that is the same as in the last answer is the same object."""
 
@@ -84,7 +79,7 @@ class Parser:
         """The rows by their records, which for running jobs are taken without the elapsed time."""
 
     def parse(self, text: str) -> SqueueAnswer:
-        """Like the function."""
+        """Every row of `argv()`'s answer; an invalid row is counted, not guessed."""
         rows: list[SqueueRow] = []
         by_key: dict[str, SqueueRow] = {}
         noise = _without_cluster_line("\n" + text.partition("\x1e")[0])

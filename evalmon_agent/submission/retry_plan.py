@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from evalmon_agent.evidence.diagnosis.causes import UNKNOWN, returns_for_good
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, whole_s, worst
-from evalmon_agent.slurm.node_list import split
-from evalmon_agent.slurm.sbatch_options import by_long_name
+from evalmon_agent.slurm.sbatch import by_long_name
+from evalmon_agent.slurm.scontrol import split_nodes
 from evalmon_agent.slurm.sinfo import Partition, longest_s, named_partitions
 from evalmon_agent.submission.plan import Prepared, Script, array_option, array_spec
 from evalmon_agent.tracking.records import Attempt, Eval
@@ -377,7 +377,7 @@ def exclude_options(script: Mapping[str, str], earlier: Mapping[str, str], nodes
     own = script.get("exclude", "")
     if "/" in own:  # sbatch(1): a file that lists them
         return Options(why_not=f"its script excludes the nodes listed in {own}; add {nodes} to that file")
-    parts = [part for text in (own, earlier.get("exclude", ""), nodes) for part in split(text)]
+    parts = [part for text in (own, earlier.get("exclude", ""), nodes) for part in split_nodes(text)]
     return Options((f"--exclude={','.join(dict.fromkeys(parts))}",), (f"excluding {nodes}",) if nodes else ())
 
 

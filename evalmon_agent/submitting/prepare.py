@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from evalmon_agent.errors import SlurmUnavailableError, StoppedError, UsageError
 from evalmon_agent.experiment import scripts as scripts_file
 from evalmon_agent.experiment.experiment_lock import release_if_over
-from evalmon_agent.experiment.exposure import refuse_world_writable
+from evalmon_agent.experiment.settings_file import refuse_world_writable
 from evalmon_agent.jobs import register
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings

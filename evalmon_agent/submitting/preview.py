@@ -25,7 +25,7 @@ from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Tested
 from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
-from evalmon_agent.slurm.sbatch_options import in_effect, path_beforehand
+from evalmon_agent.slurm.sbatch import in_effect, path_beforehand
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive, longest_s, named_partitions
 from evalmon_agent.submission.plan import Prepared, Script
 from evalmon_agent.submitting.submit_evals import Mode, SubmitReport, Totals

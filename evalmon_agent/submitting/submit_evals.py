@@ -14,9 +14,10 @@ from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, active_jobs, submit
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
-from evalmon_agent.slurm.client import Submitted, Tested
+from evalmon_agent.slurm.client import Tested
 from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.slurm.sbatch import Submitted
 from evalmon_agent.slurm.squeue import SqueueAnswer
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.submitting.submit_waiting import Submitter, log_progress

@@ -23,8 +23,9 @@ from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
-from evalmon_agent.slurm.client import Slurm, Submitted
+from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import carried, for_evals, is_same
+from evalmon_agent.slurm.sbatch import Submitted
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, Submission, in_queue, waiting
 from evalmon_agent.words.job_id import JobId

@@ -14,7 +14,7 @@ from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED, Diagnosis, 
 from evalmon_agent.evidence.result import EvalResult, worst
 from evalmon_agent.figures import Figures, Use, advise
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.node_list import expand
+from evalmon_agent.slurm.scontrol import hostnames
 from evalmon_agent.summary import cost, failures
 from evalmon_agent.summary.records import AlertSummary, AttemptSummary, Cost, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.alerts import action_for, pending
@@ -138,7 +138,7 @@ def _eval(ev: Eval, context: _Context) -> EvalSummary:
         diagnosis=diagnosis,
         advice=_advice(ev, attempt, succeeded=outcome == "ok"),
         witnesses=Witnesses(slurm_says(attempt), says(attempt.report), witnesses_agree(ev)),
-        nodes=list(expand(attempt.node_list)) if attempt.node_list else [],
+        nodes=list(hostnames(attempt.node_list)) if attempt.node_list else [],
         cost=cost.cost_of_eval(costs, settled.results, context.settings),
         output_dir=ev.output_dir,
         log=evidence.log,

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSE_BY_STATE, CAUSES, UNKNOWN, Diagnosis, LiesIn
 from evalmon_agent.evidence.normalised import normalised
-from evalmon_agent.slurm.node_list import expand
+from evalmon_agent.slurm.scontrol import hostnames
 from evalmon_agent.summary.cost import sum_of_known
 from evalmon_agent.summary.records import AttemptSummary, CauseSummary, EvalSummary, NodeSummary
 from evalmon_agent.tracking.verdict import NEEDS_YOU
@@ -153,7 +153,7 @@ def by_node(evals: Sequence[EvalSummary]) -> list[NodeSummary]:
     on: dict[str, _Tally] = {}
     whole = _Tally()
     for ev, attempt in ended.values():
-        for tally in [whole, *(on.setdefault(node, _Tally()) for node in expand(attempt.node_list or ""))]:
+        for tally in [whole, *(on.setdefault(node, _Tally()) for node in hostnames(attempt.node_list or ""))]:
             _count(tally, ev, attempt)
     suspicious = _suspicious(on, whole)
     summaries = [

@@ -15,7 +15,7 @@ from msgspec import Struct
 from evalmon_agent.evidence.diagnosis.causes import REFUSED, UNKNOWN, Diagnosis, phrase, plural
 from evalmon_agent.logbook.blocks import stamp
 from evalmon_agent.settings import NotificationEvent
-from evalmon_agent.slurm.node_list import expand
+from evalmon_agent.slurm.scontrol import hostnames
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.failures import key
 from evalmon_agent.summary.records import Summary
@@ -195,7 +195,7 @@ def failures_among(evals: Iterable[Eval], settled: Mapping[str, EvalResults]) ->
     for ev in evals:
         results = settled.get(ev.name, NO_RESULTS)
         if verdict(ev, results) in UNSUCCESSFUL:
-            nodes = list(expand((ev.latest or Attempt()).node_list or ""))
+            nodes = list(hostnames((ev.latest or Attempt()).node_list or ""))
             failures.append(EvalFailure(ev.name, ev.state, diagnosis_of(ev, results), nodes))
     return failures
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
 _MAX_CHARS = 2000
 # Control, format (bidi, zero width), surrogate, private use, line and paragraph separators.
@@ -23,3 +24,12 @@ def printable(text: str, *, max_chars: int = _MAX_CHARS) -> str:
 
 def _escape(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def without_surrogates(value: Any) -> Any:
+    """What JSON can hold, with U+FFFD for bytes that are not UTF-8 (lone surrogates), which strict readers refuse."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+    return [without_surrogates(item) for item in value] if isinstance(value, list) else value

@@ -17,7 +17,8 @@ _SETTLED_AFTER_S = 60.0
 # meanwhile.
 _CHILD = """
 import json, os, subprocess, sys, time
-from evalmon_agent.agent.shared_memory import SharedMemory
+from evalmon_agent.agent.children import SharedMemory
+from evalmon_agent.agent.witness.programs import job_processes
 from evalmon_agent.agent.witness.witness import Witness
 processes, settled_s, seconds, begins = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), sys.argv[4:]
 newest = lambda: int(open("/proc/loadavg").read().split()[-1])
@@ -25,7 +26,7 @@ wait = {0: ["sh", "-c", "sleep 600; true"], 1: [sys.executable, "-c", "import ti
 running = [subprocess.Popen(wait.get(n % 10, ["sleep", "600"]), start_new_session=True) for n in range(processes)]
 running += [subprocess.Popen(["sh", "-c", script], start_new_session=True) for script in begins]
 try:
-    witness = Witness(dict(os.environ), SharedMemory(), wake_run=lambda: None)
+    witness = Witness(job_processes(os.environ["SLURM_JOB_ID"]), SharedMemory(), wake_run=lambda: None)
     witness.start()
     time.sleep(settled_s)
     pid, cpu_s, at_s = newest(), time.process_time(), time.monotonic()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from evalmon_agent.files.lock import flock_works
-from evalmon_agent.files.marker import marker_works
+from evalmon_agent.files.lock import flock_works, marker_works
 from verify_filesystem.finding import Finding
 
 

@@ -8,11 +8,9 @@ import random
 import time
 
 from evalmon_agent.errors import LockUnavailableError
-from evalmon_agent.files.append import append_line
 from evalmon_agent.files.lock import held
-from evalmon_agent.files.mounts import LockKind
-from evalmon_agent.files.private import read_private
-from evalmon_agent.files.proc import boot_id
+from evalmon_agent.files.private import append_line, read_private
+from evalmon_agent.files.proc import LockKind, boot_id
 from evalmon_agent.files.replace import replace_atomically
 from verify_filesystem.finding import Finding
 from verify_filesystem.meeting import Meeting

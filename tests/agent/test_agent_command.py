@@ -99,7 +99,7 @@ def test_a_closed_stdout_stays_closed(experiment: Experiment) -> None:
 
 def test_a_lock_released_by_the_command_is_free(experiment: Experiment, tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    inside = f"exec 9>&-; flock -n {lock} echo free || echo held"
+    inside = f"exec 9>&-; flock -w 5 {lock} echo free || echo held"
     script = f'exec 9>{lock}; flock 9; exec "$@"'
     assert call(["sh", "-c", script, "sh", *RUN, "--", "sh", "-c", inside], experiment.environ()).stdout == "free\n"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import faults
-from evalmon_agent.files.marker import Holder
+from evalmon_agent.files.lock import Holder
 from experiments import Exp, ended, pending, running
 
 SECRET = "hf_canary_0123456789"

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from evalmon_agent.cli.status_view import Choice, status_text
 from evalmon_agent.commands.report import report_text
-from evalmon_agent.experiment.heartbeat import Heartbeat
+from evalmon_agent.experiment.state import Heartbeat
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.words.job_id import parse_job_id

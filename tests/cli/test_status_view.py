@@ -10,7 +10,7 @@ import pytest
 from evalmon_agent.cli.status_view import Choice, SamplesSoFar, samples_of_running, status_text
 from evalmon_agent.commands.report import report_text
 from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.experiment.heartbeat import Heartbeat
+from evalmon_agent.experiment.state import Heartbeat
 from evalmon_agent.summary import failures
 from evalmon_agent.summary.records import EvalSummary, ExperimentCost, Summary
 from evalmon_agent.words.job_id import parse_job_id

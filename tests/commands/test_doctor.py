@@ -16,7 +16,7 @@ import evalmon_agent
 import faults
 from evalmon_agent.checks.finding import Finding
 from evalmon_agent.commands.doctor import doctor, exit_status
-from evalmon_agent.files.marker import Holder
+from evalmon_agent.files.lock import Holder
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running
 from fake_slurm import US

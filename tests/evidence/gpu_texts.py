@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from evalmon_agent.agent.sampling import gpu_sampler
-from evalmon_agent.agent.sampling.gpu_reader import Reading
+from evalmon_agent.agent.sampling.gpu_sampler import Reading
 from evalmon_agent.agent.sampling.nvml import Device
 from evalmon_agent.words.csv_columns import GpuColumn
 

@@ -10,7 +10,7 @@ import pytest
 
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.experiment.experiment_lock import release_if_over
-from evalmon_agent.files.marker import Holder
+from evalmon_agent.files.lock import Holder
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running
 

@@ -14,11 +14,11 @@ import as_root
 import faults
 from evalmon_agent.errors import LockUnavailableError, UnreadableError, UsageError
 from evalmon_agent.experiment import experiment_lock as lock_file
-from evalmon_agent.experiment import heartbeat, reports, settings_file
+from evalmon_agent.experiment import reports, settings_file, state
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import choice, locked
-from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.ledger import Ledger
+from evalmon_agent.experiment.state import Heartbeat
 from evalmon_agent.settings import Settings
 from evalmon_agent.tracking.records import Witness
 from evalmon_agent.tracking.registry import Abandoned, Accepted, Entries, Intent, Refused, Submission
@@ -181,8 +181,8 @@ class TestLedger:
 class TestHeartbeat:
     def test_the_heartbeat_is_read_back(self, experiment: Experiment) -> None:
         beat = Heartbeat("sidecar", "host", 7, "70", polled_at=1.5, last_error="x")
-        heartbeat.save(experiment.observer, beat)
-        assert heartbeat.load(experiment.observer) == beat
+        state.save_heartbeat(experiment, beat)
+        assert state.load_heartbeat(experiment) == beat
 
     @pytest.mark.survives("F10")
     @pytest.mark.parametrize(
@@ -190,14 +190,14 @@ class TestHeartbeat:
     )
     def test_an_unreadable_heartbeat_is_none(self, experiment: Experiment, text: bytes) -> None:
         Path(experiment.observer).write_bytes(text)
-        assert heartbeat.load(experiment.observer) is None
+        assert state.load_heartbeat(experiment) is None
 
     @pytest.mark.survives("F11")
     @pytest.mark.parametrize("text", ['{"role":"king","schema":2}', '{"role":"sidecar","host":"h","pid":1,"schema":2}'])
     def test_a_newer_heartbeat_is_refused_and_left_alone(self, experiment: Experiment, text: str) -> None:
         Path(experiment.observer).write_text(text)
         with pytest.raises(UnreadableError, match="newer evalmon"):
-            heartbeat.load(experiment.observer)
+            state.load_heartbeat(experiment)
         assert Path(experiment.observer).read_text() == text
 
 

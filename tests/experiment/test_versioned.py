@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from evalmon_agent.errors import UnreadableError
-from evalmon_agent.experiment import experiment_lock, heartbeat, reports, settings_file, state, versioned
+from evalmon_agent.experiment import experiment_lock, reports, settings_file, state, versioned
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.ledger import Ledger
+from evalmon_agent.experiment.state import Heartbeat
 from evalmon_agent.settings import Settings
 from evalmon_agent.tracking.registry import Intent, Submission
 
@@ -32,13 +32,13 @@ def experiment(tmp_path: Path) -> Experiment:
 def files(experiment: Experiment) -> dict[str, tuple[Path, Read]]:
     """Each file, written by evalmon, and how it is read."""
     state.hold(experiment, now=0).save()
-    heartbeat.save(experiment.observer, Heartbeat("command", "h", 1))
+    state.save_heartbeat(experiment, Heartbeat("command", "h", 1))
     experiment.ledger.append(Intent(Submission("r/a", "/r/a.slurm", token="a"), 1.0, "host", 1))
     experiment_lock.choice(experiment)
     own = Path(experiment.by_descriptor)
     return {
         "state.json": (own / "state.json", lambda: state.load(experiment)),
-        "observer.json": (own / "observer.json", lambda: heartbeat.load(experiment.observer)),
+        "observer.json": (own / "observer.json", lambda: state.load_heartbeat(experiment)),
         "registry.jsonl": (own / "registry.jsonl", lambda: Ledger(str(own / "registry.jsonl")).entries()),
         "lock.json": (own / "lock.json", lambda: experiment_lock.recorded(experiment)),
         "experiment.json": (own / "experiment.json", lambda: Experiment.at(experiment.root).id),

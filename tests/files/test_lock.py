@@ -15,10 +15,9 @@ import pytest
 
 import faults
 from evalmon_agent.errors import LockUnavailableError
-from evalmon_agent.files import marker
-from evalmon_agent.files.lock import held
-from evalmon_agent.files.marker import Holder, parse_holder, this_host, this_process
-from evalmon_agent.files.mounts import LockKind
+from evalmon_agent.files import lock
+from evalmon_agent.files.lock import Holder, held, parse_holder, this_host, this_process
+from evalmon_agent.files.proc import LockKind
 
 KINDS: list[LockKind] = ["flock", "soft"]
 both = pytest.mark.parametrize("kind", KINDS)
@@ -144,9 +143,11 @@ def test_a_killed_holders_lock_is_taken_over(path: str, kind: LockKind) -> None:
 
 @pytest.mark.survives("F6")
 def test_a_zombie_holds_no_lock(path: str) -> None:
-    pid = faults.forked(lambda: os.kill(os.getpid(), signal.SIGKILL) if marker.acquire(path, lambda: False) else None)
+    pid = faults.forked(
+        lambda: os.kill(os.getpid(), signal.SIGKILL) if lock.acquire_marker(path, lambda: False) else None
+    )
     os.kill(pid, signal.SIGCONT)
-    faults.wait_until(lambda: marker.holder_of(path) is not None)
+    faults.wait_until(lambda: lock.holder_of(path) is not None)
     faults.wait_until(lambda: ") Z " in Path(f"/proc/{pid}/stat").read_text())
     assert is_free(path, "soft")
     os.waitpid(pid, 0)
@@ -158,7 +159,7 @@ def test_a_dead_holders_marker_is_taken_over_by_one_process_at_a_time(path: str)
     counter.write_text("0")
 
     def die_holding(_: int) -> None:
-        marker.acquire(path, lambda: False)
+        lock.acquire_marker(path, lambda: False)
         counter.write_text(str(int(counter.read_text()) + 1))
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -191,9 +192,9 @@ def test_a_lock_held_on_another_host_is_never_broken(path: str) -> None:
 def test_a_marker_is_removed_when_its_holder_is_known_to_be_gone(path: str) -> None:
     gone = Holder(5, "another-node", 1)
     mark(path, gone)
-    assert not marker.remove_marker_of(path, Holder(6, "another-node", 1))
-    assert marker.remove_marker_of(path, gone)
-    assert not marker.remove_marker_of(path, gone)
+    assert not lock.remove_marker_of(path, Holder(6, "another-node", 1))
+    assert lock.remove_marker_of(path, gone)
+    assert not lock.remove_marker_of(path, gone)
     assert is_free(path, "soft")
 
 
@@ -259,7 +260,7 @@ def test_without_hard_links_the_soft_lock_is_refused_at_once(path: str, error: s
         with pytest.raises(LockUnavailableError, match=says), held(path, "soft"):
             pass
         assert time.monotonic() - began < 5
-        assert not marker.marker_works(os.path.dirname(path))
+        assert not lock.marker_works(os.path.dirname(path))
 
     assert faults.refused_always(work, "link,linkat", error) == 0
     assert os.listdir(os.path.dirname(path)) == []
@@ -291,12 +292,12 @@ def test_a_dead_holders_marker_that_only_the_clients_cache_shows_is_not_removed(
     mark(path, gone)
 
     def work() -> None:
-        assert not marker.remove_marker_of(path, gone)
+        assert not lock.remove_marker_of(path, gone)
 
     options = ("-P", path, "-e", "trace=linkat", "-e", f"inject=linkat:error={error}")
     assert faults.under(work, *options) == 0
     assert Path(path).read_bytes() == gone.text
-    assert marker.remove_marker_of(path, gone)
+    assert lock.remove_marker_of(path, gone)
 
 
 @pytest.mark.survives("F6")

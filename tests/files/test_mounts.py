@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.files.mounts import is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
+from evalmon_agent.files.proc import is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
 
 SOUND = {
     "ext4": "27 1 254:0 / /data rw,relatime - ext4 /dev/vda rw,discard",

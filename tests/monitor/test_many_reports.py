@@ -14,11 +14,11 @@ from fake_slurm import Job
 
 FIRST = 1000
 AT_ONCE = """
-import json, os, sys, time
+import json, os, sys
 from evalmon_agent.agent import arguments
+from evalmon_agent.agent.command import Run
 from evalmon_agent.agent.job import job_of
-from evalmon_agent.agent.report import Run
-from evalmon_agent.agent.report_file import write_report
+from evalmon_agent.agent.report import write_report
 from evalmon_agent.agent.run import main
 
 def whole_agent(asked, code):
@@ -27,9 +27,9 @@ def whole_agent(asked, code):
 def writers(asked, code):
     asked = arguments.parse_run(asked)
     job = job_of(os.environ, pid=os.getpid(), is_script=False, step=None)
-    run = Run(program="sh", pid=os.getpid(), started_at=time.time())
+    run = Run("sh", os.getpid())
     started = write_report(asked, job, run, notes=[], parent=os.getppid(), stderr=-1)
-    run.exit_code, run.ended_at, run.elapsed_s = code, time.time(), 0.0
+    run.has_ended(code << 8)
     os._exit(started or write_report(asked, job, run, notes=[], parent=os.getppid(), stderr=-1) or code)
 
 monitor, first, number, how = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), globals()[sys.argv[4]]

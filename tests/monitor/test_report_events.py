@@ -10,6 +10,7 @@ from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures import Figures
+from evalmon_agent.files.pinned import Pinned
 from evalmon_agent.monitor import log_blocks
 from evalmon_agent.monitor.log_blocks import result_log, settled_by
 from evalmon_agent.tracking.fold import Facts
@@ -17,7 +18,7 @@ from evalmon_agent.tracking.records import Eval, Event, Evidence, ExperimentStat
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, account, accounts, queue, report, reported, row, told
 
-EXP = Experiment("/exp")
+EXP = Experiment("/exp", Pinned("/", only_to_search=True))
 NOW = T + 300
 RUNNING = row(State.RUNNING, start=5)
 
@@ -147,7 +148,7 @@ def test_the_result_follows_the_figures_if_there_is_or_should_be_one() -> None:
 )
 def test_the_eval_log_is_named_relative_to_the_experiment(tmp_path: Path, script: str, expected: str) -> None:
     path = tmp_path / script
-    ev, experiment = Eval("r/t", "1", script=str(path)), Experiment(str(tmp_path / "exp"))
+    ev, experiment = Eval("r/t", "1", script=str(path)), Experiment(str(tmp_path / "exp"), Pinned(str(tmp_path)))
     assert "" == result_log(ev, experiment)
     (path.parent / "logs").mkdir(parents=True)
     assert expected.format(tmp_path) == result_log(ev, experiment)

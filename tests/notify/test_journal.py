@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.files.marker import Holder, this_host
+from evalmon_agent.files.lock import Holder, this_host
 from evalmon_agent.notify.deliver import (
     Began,
     Ended,

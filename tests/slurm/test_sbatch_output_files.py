@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.slurm.sbatch_options import path_beforehand
+from evalmon_agent.slurm.sbatch import path_beforehand
 
 
 @pytest.mark.parametrize(

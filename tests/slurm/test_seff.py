@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.seff import SeffReport, argv, is_broken, parse, usable
+from evalmon_agent.slurm.seff import SeffReport, argv, is_broken, parse, parse_ended
 from evalmon_agent.words.job_id import JobId
 from vectors import Sample, seff_samples
 
@@ -51,7 +51,7 @@ def test_other_text_is_no_report(printed: str) -> None:
 @pytest.mark.parametrize("sample", REPORTS)
 def test_only_figures_of_an_ended_job_are_usable(sample: Sample) -> None:
     expected = sample.expected.get("usable", True)
-    assert expected is usable(parse(sample.printed), returncode=0, stdout=sample.printed)
+    assert expected is (parse_ended(sample.printed) is not None)
 
 
 def test_lines_are_parsed_in_any_order_with_noise_between_them() -> None:
@@ -111,7 +111,7 @@ def test_text_without_a_line_of_seff_is_no_report() -> None:
 )
 def test_a_report_that_shows_no_ended_job_is_not_usable(old: str, new: str) -> None:
     printed = WHOLE.replace(old, new)
-    assert not usable(parse(printed), returncode=0, stdout=printed)
+    assert parse_ended(printed) is None
 
 
 @pytest.mark.parametrize(("wall", "expected"), [("00:00:29", True), ("00:00:30", False)])
@@ -120,13 +120,12 @@ def test_zeros_are_accepted_for_short_jobs_only(wall: str, expected: bool) -> No
         f"State: COMPLETED (exit code 0)\nCPU Utilized: 00:00:00\nJob Wall-clock time: {wall}\n"
         f"CPU Efficiency: 0.00% of {wall} core-walltime\nMemory Utilized: 0.00 MB\n"
     )
-    assert expected is usable(parse(zeros), returncode=0, stdout=zeros)
+    assert expected is (parse_ended(zeros) is not None)
 
 
-def test_a_failed_seff_is_not_usable() -> None:
-    assert usable(parse(WHOLE), returncode=0, stdout=WHOLE)
-    assert not usable(parse(WHOLE), returncode=2, stdout=WHOLE)
-    assert not usable(None, returncode=0, stdout="")
+def test_a_usable_report_is_what_the_text_says() -> None:
+    assert parse_ended(WHOLE) == parse(WHOLE)
+    assert parse_ended("") is None
 
 
 @pytest.mark.parametrize(
@@ -153,7 +152,7 @@ lines = st.sampled_from([*WHOLE.splitlines(), "State: RUNNING", "Cores: 0", "jun
 
 @given(st.one_of(st.text(), st.lists(lines).map("\n".join)))
 def test_parsing_never_raises(printed: str) -> None:
-    usable(parse(printed), returncode=0, stdout=printed)
+    parse_ended(printed)
     is_broken(1, printed, printed)
 
 

@@ -7,11 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.squeue import Parser, SqueueAnswer, SqueueRow, argv, parse
+from evalmon_agent.slurm.squeue import Parser, SqueueAnswer, SqueueRow, argv
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL, State
 
 SUBMITTED, STARTED, ENDS = 1_700_000_000, 1_700_000_060, 1_700_003_660
+
+
+def parse(text: str) -> SqueueAnswer:
+    """What a parser that has seen no answer before makes of this one."""
+    return Parser().parse(text)
 
 
 def record(**changed: str) -> str:

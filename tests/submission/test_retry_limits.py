@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.figures import Figures
-from evalmon_agent.slurm.sbatch_options import by_long_name
+from evalmon_agent.slurm.sbatch import by_long_name
 from evalmon_agent.submission.retry_plan import Limits, exclude_options, memory_options, time_options
 from evalmon_agent.tracking.records import Attempt
 from evalmon_agent.words.durations import time_option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.slurm.sbatch_options import by_long_name, in_effect
+from evalmon_agent.slurm.sbatch import by_long_name, in_effect
 from evalmon_agent.slurm.sinfo import Partition, longest_s
 from evalmon_agent.submitting.preview import gpus, time_limit_s
 

@@ -10,6 +10,7 @@ import msgspec
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import recover
 from evalmon_agent.figures import Figures, from_self
+from evalmon_agent.files.pinned import Pinned
 from evalmon_agent.logbook.blocks import BlockKind, blocks_in, join
 from evalmon_agent.monitor.log_blocks import blocks_of, settled_by
 from evalmon_agent.slurm.squeue import SqueueRow
@@ -23,6 +24,8 @@ from tracking.simulated_slurm import Cluster
 
 LOST_AFTER_S = 1800.0
 LAG_S = 120.0
+
+EXP = Experiment("/exp", Pinned("/", only_to_search=True))
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,15 @@ class Watcher:
         assert anew == self.state
         assert self.tracker.is_changed() == (msgspec.json.encode(self.state.evals) != before)
         self._check_owed()
-        self.log += join(blocks_of(new, self.state, Experiment("/exp"), settled_by(new, self.state), now=now))
+        self.log += join(
+            blocks_of(
+                new,
+                self.state,
+                EXP,
+                settled_by(new, self.state),
+                now=now,
+            )
+        )
         self.events += new
         return new
 

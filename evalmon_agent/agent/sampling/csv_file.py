@@ -1,4 +1,4 @@
-"""Appends to a metrics CSV: whole ticks, one `write` each, whatever the file system does meanwhile.
+"""Appends to a metrics CSV: whole ticks, one `write` each, whatever the file system does meanwhile; and counts them.
 
 Promises, for the file and its reader:
 
@@ -17,12 +17,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import stat
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from evalmon_agent.files.trusted import ForeignError, open_directory
+from evalmon_agent.words.printable import without_surrogates
 
 _REOPEN_AFTER_S = 30.0
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -30,6 +35,22 @@ _OLD_FILES_AT_MOST = 99
 
 # How much older than this process a later file may look, since the file server has its own clock.
 _CLOCKS_DIFFER_BY_S = 2.0
+
+_TEXT_CHARACTERS = 300
+_TROUBLES_AT_MOST = 8
+
+COUNTS = (
+    "gpus",
+    "interval_ms",
+    "ticks",
+    "missed_ticks",
+    "gpu_rows",
+    "host_rows",
+    "gpu_gaps",
+    "host_gaps",
+    "dropped_rows",
+    "caught",
+)
 
 
 class _RefusedError(Exception):
@@ -208,3 +229,60 @@ class CsvFile:
 
 def _said(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+class SamplerStatus:
+    """Counters and reasons of one sampler, whose two threads fill them.
+
+    `texts`: not_sampled, gpu_source, no_gpu_file, host_source, ended.
+    """
+
+    def __init__(self, show: Callable[[SamplerStatus], object]) -> None:
+        """`show`: makes it known; called again and again."""
+        self._show = show
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.texts: dict[str, str] = {}
+        self.troubles: list[str] = []
+        self._lock = threading.Lock()
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Increase the counter `name`."""
+        with self._lock:
+            self.counts[name] += number
+
+    def trouble(self, text: str) -> None:
+        """Record a problem, once; at most a handful are kept."""
+        text = without_surrogates(text[:_TEXT_CHARACTERS])
+        with self._lock:
+            if text not in self.troubles and len(self.troubles) < _TROUBLES_AT_MOST:
+                self.troubles.append(text)
+
+    def caught(self, error: Exception) -> None:
+        """Record an exception that nobody expected."""
+        self.count("caught")
+        self.trouble(f"{type(error).__name__}: {error}")
+
+    def append(self, rows: bytes, file: CsvFile, counter: str) -> None:
+        """Append whole rows to a file and count them, or what kept them from being written."""
+        number = rows.count(b"\n")
+        if file.append(rows):
+            self.count(counter, number)
+        elif file.is_turn:
+            self.count("dropped_rows", number)
+            self.trouble(file.trouble)
+        else:
+            self.trouble("another sampler is writing to this directory; waited for it")
+
+    def entry(self) -> dict[str, Any]:
+        """The `sampler` entry of the job's report."""
+        with self._lock:
+            texts = {name: text[:_TEXT_CHARACTERS] for name, text in self.texts.copy().items()}
+            return {**self.counts, **texts, "troubles": self.troubles.copy()}
+
+    def to_json(self) -> bytes:
+        """The entry as JSON."""
+        return json.dumps(self.entry()).encode()
+
+    def show(self) -> None:
+        """Make the present state known."""
+        self._show(self)

@@ -7,15 +7,33 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any, TypeAlias
 
-from evalmon_agent.words.csv_columns import GpuColumn
+from evalmon_agent.words.csv_columns import NO_VALUE, GpuColumn
 
-from . import job_gpus
-from .csv_file import CsvFile
-from .gpu_reader import GpuReader, Reading
+from .csv_file import CsvFile, SamplerStatus
 from .host_usage import local_time
-from .nvml import Device, LostError, NoGpuError, Nvml, NvmlCallError
-from .sampler_status import SamplerStatus
+from .nvml import Device, FailedError, LostError, NoGpuError, NoValueError, Nvml, NvmlCallError, choose
+
+# One GPU at one moment. Means are over the time since the tick before. A missing key means not available; a text stands
+# for the reason why there is no number: "[N/A]", "[Insufficient Permissions]" and the like.
+Reading: TypeAlias = dict[GpuColumn, float | int | str]
+
+_MIB = 1024 * 1024
+_ACTIVITY = (GpuColumn.GRAPHICS_ACTIVITY_PCT, GpuColumn.SM_ACTIVITY_PCT, GpuColumn.TENSOR_ACTIVITY_PCT)
+
+# The member of pynvml's c_nvmlValue_t for each nvmlValueType_t.
+_MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
+
+# The driver's buffer of utilization samples holds 14 s (H200, driver 580), and reading it takes 2.4 ms.
+_SAMPLES_EVERY_S = 10.0
+
+# Samples come several times a second: where none is for so long, the buffer has lost some.
+_HOLE_US = 2_000_000
+# A mean is given only if this part of its window is covered.
+_COVERED = 0.9
+
+_METRICS = ("NVML_GPM_METRIC_GRAPHICS_UTIL", "NVML_GPM_METRIC_SM_UTIL", "NVML_GPM_METRIC_ANY_TENSOR_UTIL")
 
 # A lost GPU is looked for again so often.
 LOOK_AGAIN_AFTER_S = 300.0
@@ -32,14 +50,10 @@ class GpuSampler:
         RuntimeError: no thread can be created.
     """
 
-    def __init__(
-        self, environ: Mapping[str, str], file: CsvFile, status: SamplerStatus, *, show: Callable[[], None]
-    ) -> None:
-        """`show`: publishes the present state of `status`."""
+    def __init__(self, environ: Mapping[str, str], file: CsvFile, status: SamplerStatus) -> None:
         self._environ = environ
         self._file = file
         self._status = status
-        self._show = show
         self._gpus: Gpus | None = None
         self._go, self._is_idle, self._is_over = threading.Event(), threading.Event(), False
         self._is_idle.set()
@@ -67,11 +81,11 @@ class GpuSampler:
                 if is_asked:
                     self._go.clear()
                     self._sample()
-                    self._show()
+                    self._status.show()
                 elif self._gpus is not None:
                     self._gpus.look()
             except NoGpuError:
-                self._show()  # the status says why
+                self._status.show()  # the status says why
             except Exception as error:  # noqa: BLE001 (a tick's catch-all)
                 self._status.caught(error)
             finally:
@@ -110,7 +124,7 @@ def open_gpus(environ: Mapping[str, str]) -> Gpus:
     devices = nvml.devices()
     if not devices and (number := _driver_gpus()):
         raise NoGpuError(f"NVML shows no GPU, though this node has {number}: the job may not use them (device cgroup)")
-    return Gpus(nvml, job_gpus.choose(environ, devices))
+    return Gpus(nvml, choose(environ, devices))
 
 
 def _driver_gpus() -> int:
@@ -193,3 +207,240 @@ def row(device: Device, reading: Reading, *, at_unix_s: float) -> bytes:
         GpuColumn.TIMESTAMP_UNIX_S: f"{at_unix_s:.3f}",
     }
     return GpuColumn.line(values)
+
+
+class GpuReader:
+    """A device of the job and its handle, kept as long as the device answers.
+
+    Power, temperature, clock and limit of a MIG instance are those of its GPU; its utilization is unknown to NVML but
+    for GPM, and the energy of a GPU is not that of one of its slices.
+
+    Raises:
+        NvmlCallError: there is no handle for it.
+    """
+
+    def __init__(self, nvml: Nvml, device: Device) -> None:
+        module = nvml.module
+        self._nvml = nvml
+        self._handle = nvml.ask("nvmlDeviceGetHandleByUUID", device.uuid)  # indices move when a GPU is lost
+        self._is_instance = device.uuid.startswith("MIG-")
+        self._gpu = (
+            nvml.ask("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", self._handle)
+            if self._is_instance
+            else self._handle
+        )
+        self._utilization = SampleMean(nvml, self._gpu, module.NVML_GPU_UTILIZATION_SAMPLES)
+        self._memory_utilization = SampleMean(nvml, self._gpu, module.NVML_MEMORY_UTILIZATION_SAMPLES)
+        self._fetched_s = time.monotonic()
+        self._memory_max = 0
+        self._has_activity = False
+        self._energy_before: tuple[float, int] | None = None
+        self._activity = GpmActivity(nvml, self._gpu, instance=self._handle if self._is_instance else None)
+
+    def look(self) -> None:
+        """Record the memory used now, and the utilization samples before the driver drops them.
+
+        Raises:
+            NvmlCallError: as its kinds say.
+        """
+        self._memory_max = max(self._memory_max, self._memory().used)
+        if not self._has_activity and time.monotonic() - self._fetched_s >= _SAMPLES_EVERY_S:
+            self._fetched_s = time.monotonic()
+            self._utilization.fetch()
+            self._memory_utilization.fetch()
+
+    def read(self) -> Reading:
+        """The row's figures.
+
+        Raises:
+            LostError: the GPU is gone.
+            FailedError: one of nvidia-smi's seven columns could not be read this time.
+        """
+        reading: Reading = {}
+        self._read_columns(reading)
+        self._read_extras(reading)
+        self._memory_max = 0
+        return reading
+
+    def _read_columns(self, reading: Reading) -> None:
+        rates = _or_cell(lambda: self._nvml.ask("nvmlDeviceGetUtilizationRates", self._handle))
+        utilizations = (rates, rates) if isinstance(rates, str) else (rates.gpu, rates.memory)
+        reading[GpuColumn.UTILIZATION_PCT], reading[GpuColumn.MEMORY_UTILIZATION_PCT] = utilizations
+        memory = _or_cell(self._memory)
+        if isinstance(memory, str):
+            reading[GpuColumn.MEMORY_USED_MIB] = reading[GpuColumn.MEMORY_TOTAL_MIB] = memory
+        else:
+            reading[GpuColumn.MEMORY_USED_MIB] = memory.used // _MIB
+            reading[GpuColumn.MEMORY_TOTAL_MIB] = memory.total // _MIB
+            reading[GpuColumn.MEMORY_MAX_MIB] = max(self._memory_max, memory.used) // _MIB
+        reading[GpuColumn.POWER_W] = _or_cell(lambda: self._ask_gpu("nvmlDeviceGetPowerUsage") / 1000)
+        reading[GpuColumn.TEMPERATURE_C] = _or_cell(self._temperature)
+
+    def _read_extras(self, reading: Reading) -> None:
+        sm = self._nvml.module.NVML_CLOCK_SM
+        reading[GpuColumn.SM_CLOCK_MHZ] = _extra(lambda: self._ask_gpu("nvmlDeviceGetClockInfo", sm))
+        reading[GpuColumn.POWER_LIMIT_W] = _extra(lambda: self._ask_gpu("nvmlDeviceGetEnforcedPowerLimit") / 1000)
+        reading[GpuColumn.CLOCK_REASONS] = _extra(self._clock_reasons)
+        if not self._is_instance:
+            self._fetched_s = time.monotonic()
+            reading[GpuColumn.UTILIZATION_MEAN_PCT] = _extra(self._utilization.since_last)
+            reading[GpuColumn.MEMORY_UTILIZATION_MEAN_PCT] = _extra(self._memory_utilization.since_last)
+            energy = _extra(self._energy)
+            if isinstance(energy, tuple):
+                reading[GpuColumn.ENERGY_J], reading[GpuColumn.POWER_MEAN_W] = energy
+        activity = _extra(self._activity.since_last)
+        self._has_activity = isinstance(activity, tuple) and isinstance(activity[0], float)
+        if isinstance(activity, tuple):
+            reading.update(zip(_ACTIVITY, activity, strict=True))
+
+    def _ask_gpu(self, function: str, *arguments: object) -> Any:
+        return self._nvml.ask(function, self._gpu, *arguments)
+
+    def _memory(self) -> Any:
+        """Memory used. Version 1 of the call counts the driver's reserve too; before R510 there is only that one."""
+        function, version_2 = "nvmlDeviceGetMemoryInfo", self._nvml.module.nvmlMemory_v2
+        return self._nvml.ask_first_of((function, self._handle, version_2), (function, self._handle))
+
+    def _temperature(self) -> Any:
+        words = (self._gpu, self._nvml.module.NVML_TEMPERATURE_GPU)
+        return self._nvml.ask_first_of(("nvmlDeviceGetTemperature", *words), ("nvmlDeviceGetTemperatureV", *words))
+
+    def _clock_reasons(self) -> Any:
+        reasons = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
+        return self._nvml.ask_first_of(*((name, self._gpu) for name in reasons))
+
+    def _energy(self) -> tuple[float, float] | str:
+        """Joules since the look before, and the mean power over that time."""
+        energy_mj, at_s = self._ask_gpu("nvmlDeviceGetTotalEnergyConsumption"), time.monotonic()
+        before, self._energy_before = self._energy_before, (at_s, energy_mj)
+        if before is None or energy_mj < before[1] or at_s <= before[0]:
+            return NO_VALUE
+        energy_j = (energy_mj - before[1]) / 1000
+        return energy_j, energy_j / (at_s - before[0])
+
+
+class SampleMean:
+    """The mean of the driver's own samples (several a second) of one sort (nvmlSamplingType_t) from tick to tick."""
+
+    def __init__(self, nvml: Nvml, gpu: Any, sort: int) -> None:
+        self._nvml = nvml
+        self._gpu = gpu
+        self._sort = sort
+        self._last_us = 0
+        self._start_over()
+
+    def fetch(self) -> None:
+        """Take the samples that have come since the last call out of the driver's buffer.
+
+        Raises:
+            NvmlCallError: as its kinds say; FailedError also where there is no new sample.
+        """
+        before_us = self._last_us
+        kind, samples = self._nvml.ask("nvmlDeviceGetSamples", self._gpu, self._sort, before_us)
+        member = _MEMBERS.get(kind)
+        new = [sample for sample in samples if sample.timeStamp > before_us]
+        if member is None or not new:
+            return
+        self._last_us = max(sample.timeStamp for sample in new)
+        if before_us == 0:  # the sample before is of another device
+            self._start_us = self._last_us
+            return
+        hole_us = min(sample.timeStamp for sample in new) - before_us
+        self._hole_us += hole_us if hole_us > _HOLE_US else 0
+        self._sum += sum(getattr(sample.sampleValue, member) for sample in new)
+        self._count += len(new)
+
+    def since_last(self) -> float | str:
+        """The mean of the samples since the last call; "[N/A]" at the first, and where the buffer has lost too many.
+
+        Raises:
+            NvmlCallError: as its kinds say.
+        """
+        try:
+            self.fetch()
+        except FailedError:
+            if not self._count:
+                raise
+        window_us = self._last_us - self._start_us
+        is_covered = self._count and self._hole_us <= (1 - _COVERED) * window_us
+        mean = self._sum / self._count if is_covered else NO_VALUE
+        self._start_over()
+        return mean
+
+    def _start_over(self) -> None:
+        self._start_us = self._last_us
+        self._sum, self._count, self._hole_us = 0.0, 0, 0
+
+
+def _or_cell(figure: Callable[[], Any]) -> Any:
+    """The figure, or the cell that says why there is none."""
+    try:
+        return figure()
+    except NoValueError as no_value:
+        return str(no_value)
+
+
+def _extra(figure: Callable[[], Any]) -> Any:
+    """The same for a column whose error does not drop the row."""
+    try:
+        return _or_cell(figure)
+    except FailedError:
+        return NO_VALUE
+
+
+class GpmActivity:
+    """GPM samples of one GPU or one MIG instance."""
+
+    def __init__(self, nvml: Nvml, gpu: Any, *, instance: Any = None) -> None:
+        self._nvml = nvml
+        self._gpu = gpu
+        self._instance = instance
+        self._instance_id: int | None = None
+        self._samples: tuple[Any, Any] | None = None
+        self._is_supported = True
+        self._has_before = False
+
+    def since_last(self) -> tuple[float | str, ...] | str:
+        """Graphics (any kernel), SM and tensor activity since the call before, each a percentage or "[N/A]".
+
+        "[N/A]" at the first call and after a failed one, and where there is no GPM.
+
+        Raises:
+            NvmlCallError: as its kinds say.
+        """
+        if self._is_supported and self._samples is None:
+            self._prepare()
+        if self._samples is None:
+            return NO_VALUE
+        before, now = self._samples
+        has_before, self._has_before = self._has_before, False
+        if self._instance_id is None:
+            self._nvml.ask("nvmlGpmSampleGet", self._gpu, now)
+        else:
+            self._nvml.ask("nvmlGpmMigSampleGet", self._gpu, self._instance_id, now)
+        self._samples, self._has_before = (now, before), True
+        return self._between(before, now) if has_before else NO_VALUE
+
+    def _prepare(self) -> None:
+        try:
+            self._is_supported = bool(self._nvml.ask("nvmlGpmQueryDeviceSupport", self._gpu).isSupportedDevice)
+            if self._is_supported and self._instance is not None:
+                self._instance_id = self._nvml.ask("nvmlDeviceGetGpuInstanceId", self._instance)
+            if self._is_supported:
+                self._samples = self._nvml.ask("nvmlGpmSampleAlloc"), self._nvml.ask("nvmlGpmSampleAlloc")
+        except NoValueError:
+            self._is_supported = False
+
+    def _between(self, before: Any, now: Any) -> tuple[float | str, ...]:
+        module = self._nvml.module
+        request = module.c_nvmlGpmMetricsGet_t()
+        request.version, request.numMetrics = module.NVML_GPM_METRICS_GET_VERSION, len(_METRICS)
+        request.sample1, request.sample2 = before, now
+        for number, name in enumerate(_METRICS):
+            request.metrics[number].metricId = getattr(module, name)
+        self._nvml.ask("nvmlGpmMetricsGet", request)
+        return tuple(_value(request.metrics[number]) for number in range(len(_METRICS)))
+
+
+def _value(metric: Any) -> float | str:
+    return metric.value if metric.nvmlReturn == 0 and 0 <= metric.value <= 100.5 else NO_VALUE

@@ -11,18 +11,20 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import NoReturn
 
+from evalmon_agent.agent import arguments
 from evalmon_agent.agent.job import host_suffix
-from evalmon_agent.agent.signals import forbid_core_dumps
+from evalmon_agent.agent.signals import forbid_core_dumps, hold_back
 from evalmon_agent.agent.witness.witness import Witness
+from evalmon_agent.errors import BUG, UsageError, status_of
 from evalmon_agent.words.csv_columns import GpuColumn, HostColumn
 
-from . import host_usage, job_gpus
-from .cgroup import CgroupUsage, job_directories
-from .csv_file import CsvFile
+from . import host_usage
+from .csv_file import CsvFile, SamplerStatus
 from .gpu_sampler import GpuSampler
-from .host_usage import TreeUsage, Usage
-from .sampler_status import SamplerStatus
+from .host_usage import CgroupUsage, TreeUsage, Usage, job_directories
+from .nvml import no_gpu_reason
 
 DEFAULT_INTERVAL_S = 30.0
 
@@ -48,93 +50,139 @@ _SCRIPT_BYTES = 1 << 20
 _SAMPLES_ITSELF = (b"nvidia-smi", b"gpu_metrics.csv")
 
 
-def run(
-    directory: str,
-    *,
-    interval_s: float,
-    environ: Mapping[str, str],
-    parent: int,
-    show: Callable[[SamplerStatus], None],
-    script: str | None = None,
-    witness: Witness | None = None,
-) -> SamplerStatus:
-    """Sample into `directory` until there is a reason to end. The caller leaves the process at once, by os._exit.
-
-    Args:
-        directory: absolute; made where it is missing.
-        interval_s: from tick to tick.
-        environ: as it was at the start.
-        parent: the parent process, with which the sampler ends, and whose tree is the job's where there is no cgroup.
-        show: makes the status known; called again and again.
-        script: the batch script that runs in this job, if there is one.
-        witness: looks for evals meanwhile.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # before there is a second thread
-    forbid_core_dumps()
-    os.chdir("/")
-    with suppress(OSError):  # the highest nice value allowed
-        os.nice(_NICE)
-    status = SamplerStatus()
-    status.counts["interval_ms"] = round(interval_s * 1000)
-    suffix = host_suffix(environ, hostname=os.uname().nodename)
-    held_s = _HELD_INTERVALS * interval_s if script and samples_itself(script) else 0.0
-    gpu_file = CsvFile(f"{directory}/gpu_metrics{suffix}.csv", GpuColumn.first_line(), held_s=held_s)
-    host_file = CsvFile(f"{directory}/host_metrics{suffix}.csv", HostColumn.first_line())
+def main(argv: list[str]) -> NoReturn:
+    """Sample as `argv` (without `evalmon sample`) asks for; never returns."""
+    status = BUG
     try:
-        sampler = _Sampler(environ, gpu_file, host_file, status, parent=parent, show=lambda: show(status))
-        sampler.run(interval_s, witness)
-    except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
-        status.texts["ended"] = f"{type(error).__name__}: {error}"
-        show(status)
-    return status
+        options = arguments.parse_sample(argv)
+        if options.wants_help:
+            os.write(1, arguments.SAMPLE_HELP.encode())
+        else:
+            _sample(os.path.abspath(options.output_dir or ""), options.sample_interval_s or DEFAULT_INTERVAL_S)
+        status = 0
+    except UsageError as error:
+        os.write(2, f"{error}\n".encode(errors="backslashreplace"))
+        status = error.exit_status
+    except OSError as error:
+        status = status_of(error)
+        os.write(2, f"evalmon sample: {error}\n".encode(errors="backslashreplace"))
+    finally:
+        os._exit(status)
 
 
-class _Sampler:
-    """One sampler on one node."""
+def _sample(directory: str, interval_s: float) -> None:
+    hold_back()
+    show = _Messages().show
+    Sampler(directory, interval_s=interval_s, environ=dict(os.environ), parent=os.getppid(), show=show).run()
+
+
+class _Messages:
+    """Says once on stderr what is not written and why; closes stdin and stdout at once, stderr after that."""
+
+    def __init__(self) -> None:
+        self._stderr = os.dup(2)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(null, descriptor)
+
+    def show(self, status: SamplerStatus) -> None:
+        """Print the messages as soon as there are any."""
+        why_not = status.texts.get("no_gpu_file")
+        is_settled = bool(why_not or status.counts["gpus"] or status.texts.get("ended"))
+        if is_settled and self._stderr >= 0:
+            stderr, self._stderr = self._stderr, -1
+            lines = [f"no gpu_metrics.csv: {why_not}"] if why_not else []
+            if status.counts["dropped_rows"]:
+                lines += [f"{trouble}; tried again later" for trouble in status.troubles]
+            for line in lines:
+                os.write(stderr, f"evalmon sample: {line}\n".encode(errors="backslashreplace"))
+            os.close(stderr)
+
+
+class Sampler:
+    """Samples on one node until there is a reason to end."""
 
     def __init__(
         self,
-        environ: Mapping[str, str],
-        gpu_file: CsvFile,
-        host_file: CsvFile,
-        status: SamplerStatus,
+        directory: str,
         *,
+        interval_s: float,
+        environ: Mapping[str, str],
         parent: int,
-        show: Callable[[], None],
+        show: Callable[[SamplerStatus], object],
+        script: str | None = None,
+        witness: Witness | None = None,
     ) -> None:
-        self._status = status
-        self._show = show
+        """Prepares this process, which is the sampler's alone.
+
+        Args:
+            directory: absolute; made where it is missing.
+            interval_s: from tick to tick.
+            environ: as it was at the start.
+            parent: the parent process, with which the sampler ends, and whose tree is the job's where there is no
+                cgroup.
+            show: makes the status known; called again and again.
+            script: the batch script that runs in this job, if there is one.
+            witness: looks for evals meanwhile.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # before there is a second thread
+        forbid_core_dumps()
+        os.chdir("/")
+        with suppress(OSError):  # the highest nice value allowed
+            os.nice(_NICE)
+        self._interval_s = interval_s
+        self._environ = environ
         self._parent = parent
+        self._witness = witness
         self._end_unix_s = _end(environ)
-        self._host_file = host_file
-        self._host = open_host_source(environ, root=parent)
+        suffix = host_suffix(environ, hostname=os.uname().nodename)
+        held_s = _HELD_INTERVALS * interval_s if script and samples_itself(script) else 0.0
+        self._gpu_file = CsvFile(f"{directory}/gpu_metrics{suffix}.csv", GpuColumn.first_line(), held_s=held_s)
+        self._host_file = CsvFile(f"{directory}/host_metrics{suffix}.csv", HostColumn.first_line())
         self._before: tuple[float, Usage] | None = None
         self._gpus: GpuSampler | None = None
         self._last_tick_s = 0.0
-        status.texts["host_source"] = self._host.name
-        status.texts["no_gpu_file"] = job_gpus.no_gpu_reason(environ) or ""
-        if not status.texts["no_gpu_file"]:
-            try:
-                self._gpus = GpuSampler(environ, gpu_file, status, show=show)
-            except RuntimeError as error:
-                status.texts["no_gpu_file"] = f"cannot sample the GPUs: {error}"
+        self._status = SamplerStatus(show)
+        self._status.counts["interval_ms"] = round(interval_s * 1000)
 
-    def run(self, interval_s: float, witness: Witness | None) -> None:
-        """Sample until there is a reason to end, which is put into the status."""
-        if witness is not None:
+    def run(self) -> SamplerStatus:
+        """Sample until the end. The caller leaves the process at once, by os._exit."""
+        try:
+            self._start()
+            self._end(self._sample())
+        except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
+            self._status.texts["ended"] = f"{type(error).__name__}: {error}"
+            self._status.show()
+        return self._status
+
+    def _start(self) -> None:
+        """Find out what there is to sample, and start the threads."""
+        texts = self._status.texts
+        self._host = open_host_source(self._environ, root=self._parent)
+        texts["host_source"] = self._host.name
+        texts["no_gpu_file"] = no_gpu_reason(self._environ) or ""
+        if not texts["no_gpu_file"]:
             try:
-                witness.start()
+                self._gpus = GpuSampler(self._environ, self._gpu_file, self._status)
+            except RuntimeError as error:
+                texts["no_gpu_file"] = f"cannot sample the GPUs: {error}"
+        if self._witness is not None:
+            try:
+                self._witness.start()
             except RuntimeError as error:
                 self._status.trouble(f"cannot look for evals: {error}")
+
+    def _sample(self) -> str:
+        """Sample until there is a reason to end, which is returned."""
         started_s, number = time.monotonic(), 0
         why = self._wait(started_s)
         while not why:
             self._tick()
-            passed = int((time.monotonic() - started_s) / interval_s)
+            passed = int((time.monotonic() - started_s) / self._interval_s)
             self._status.count("missed_ticks", max(passed - number, 0))
             number = max(number, passed) + 1
-            why = self._wait(started_s + number * interval_s)
-        self._end(why, witness)
+            why = self._wait(started_s + number * self._interval_s)
+        return why
 
     def _tick(self) -> None:
         """Sample host and GPUs once; the GPUs' rows follow when the driver has answered."""
@@ -146,7 +194,7 @@ class _Sampler:
             self._status.caught(error)
         if self._gpus is not None and self._host_file.is_turn:
             self._gpus.sample()
-        self._show()
+        self._status.show()
 
     def _tick_host(self) -> None:
         at_unix_s, at_s = time.time(), time.monotonic()
@@ -180,20 +228,20 @@ class _Sampler:
         except (OSError, ValueError):
             return ""
 
-    def _end(self, why: str, witness: Witness | None) -> None:
+    def _end(self, why: str) -> None:
         """Take a last sample and a last look for evals, if they do not take long."""
         deadline_s = time.monotonic() + _LAST_WITHIN_S
         self._status.texts["ended"] = why
-        self._show()
-        if witness is not None:
-            witness.end()
+        self._status.show()
+        if self._witness is not None:
+            self._witness.end()
         if self._last_tick_s and time.monotonic() - self._last_tick_s > _LAST_AFTER_S:
             self._tick()
         if self._gpus is not None:
             self._gpus.wait(deadline_s - time.monotonic())
-        if witness is not None:
-            witness.wait(max(deadline_s - time.monotonic(), 0.0))
-        self._show()
+        if self._witness is not None:
+            self._witness.wait(max(deadline_s - time.monotonic(), 0.0))
+        self._status.show()
 
 
 def _end(environ: Mapping[str, str]) -> float | None:
@@ -205,13 +253,10 @@ def _end(environ: Mapping[str, str]) -> float | None:
 
 def open_host_source(environ: Mapping[str, str], *, root: int) -> CgroupUsage | TreeUsage:
     """The job's cgroup, or the process tree below `root` if there is no readable cgroup."""
-    job_id = environ.get("SLURM_JOB_ID", "")
-    if job_id.isascii() and job_id.isdigit():
-        try:
-            return CgroupUsage(job_directories(job_id))
-        except (OSError, ValueError):
-            pass
-    return TreeUsage(root)
+    try:
+        return CgroupUsage(job_directories(environ.get("SLURM_JOB_ID", "")))
+    except (OSError, ValueError):
+        return TreeUsage(root)
 
 
 def why_leave(headroom_bytes: int | None) -> str:

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from evalmon_agent.files.mounts import Mount, mount_of, parse_mountinfo
-from evalmon_agent.files.proc import read
+from evalmon_agent.files.proc import Mount, below, joined, mount_of, parse_mountinfo, read
 from evalmon_agent.words.eval_processes import WATCHED_PROGRAMS, OpenFile, WatchedProgram
 
 _FILES_AT_MOST = 2000
@@ -205,20 +204,10 @@ def translations(path: str, inside: list[Mount], outside: list[Mount]) -> Iterat
     mount = mount_of(path, inside)
     if mount is None:
         return
-    in_file_system = _joined(mount.root, _below(path, mount.point) or "")
+    in_file_system = joined(mount.root, below(path, mount.point) or "")
     for candidate in outside:
-        below = _below(in_file_system, candidate.root) if candidate.device == mount.device else None
-        if below is not None:
-            path_outside = _joined(candidate.point, below)
+        rest = below(in_file_system, candidate.root) if candidate.device == mount.device else None
+        if rest is not None:
+            path_outside = joined(candidate.point, rest)
             if mount_of(path_outside, outside) == candidate:
                 yield path_outside, mount.device
-
-
-def _below(path: str, directory: str) -> str | None:
-    """`path` seen from a directory at or above it, else None."""
-    directory = directory.rstrip("/")
-    return path[len(directory) :].lstrip("/") if f"{path}/".startswith(f"{directory}/") else None
-
-
-def _joined(directory: str, below: str) -> str:
-    return f"{directory.rstrip('/')}/{below}" if below else directory

@@ -1,15 +1,17 @@
-"""Records the eval programs that were seen, each with all its processes, as the job's report has them."""
+"""Lists the processes of the job, and records the eval programs among them, as the job's report has them."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from evalmon_agent.agent.report import without_surrogates
-from evalmon_agent.files.proc import read, stat_fields
-from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
+from evalmon_agent.agent.sampling.host_usage import UNIFIED, job_directories, pids_in
+from evalmon_agent.files.proc import parent_of, read, stat_fields
+from evalmon_agent.words.eval_processes import WatchedProgram
 
 from .command_line import CommandLine, without_credentials
 from .open_files import LINE, NAME, OpenFiles, Paths, Written
@@ -22,6 +24,9 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _STATE, _PARENT, _START = 0, 1, 19
 _IMAGE = (25, 45)
 UNKNOWN_IMAGE = (0, 0)
+
+# proctrack/cgroup tracks by the freezer of v1; on v2 there is but one hierarchy.
+_HIERARCHIES = ("freezer", UNIFIED, "memory", "cpuacct", "devices")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -51,6 +56,7 @@ class Process:
     pidfd: int = -1
     program: Program | None = None
     ranks: tuple[str, ...] = ()
+    """What tells the processes of a parallel program apart."""
 
     def know(self, fields: list[bytes]) -> None:
         """Take over from /proc/PID/stat what never changes.
@@ -61,6 +67,21 @@ class Process:
         if not self.start_ticks:
             self.parent, self.start_ticks = int(fields[_PARENT]), int(fields[_START])
             self.started_at = _time_of(self.start_ticks)
+
+    def is_fork_of(self, other: Process) -> bool:
+        """Whether both run what was started once. Another user's addresses are 0."""
+        return all(self.image) and self.image == other.image
+
+    def where(self, written: Written) -> str | None:
+        """The path at which the sampler finds a log of this process's; None where that is not certain."""
+        path = written.log
+        if written.directory_sha256 is not None or self.paths is None:
+            return None
+        if "://" not in path and not path.startswith("/"):
+            if self.cwd is None:
+                return None
+            path = os.path.normpath(f"{self.cwd}/{path}")
+        return self.paths.outside(path)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -91,13 +112,11 @@ class Program:
             "started_at": round(self.started_at, 2),
             "ended_at": None if self.ended_at is None else round(self.ended_at, 2),
             "known_by": "open-file" if line is None else "command-line",
-            "verb": None if line is None else without_surrogates(line.verb),
-            "words": None if line is None or line.words is None else [without_surrogates(word) for word in line.words],
-            "options": None
-            if line is None
-            else {n: [without_surrogates(v) for v in vs] for n, vs in line.options.items()},
-            "environment": {name: without_surrogates(value) for name, value in self.environment.items()},
-            "cwd": None if self.directory is None else without_surrogates(self.directory),
+            "verb": None if line is None else line.verb,
+            "words": None if line is None else line.words,
+            "options": None if line is None else line.options,
+            "environment": self.environment,
+            "cwd": self.directory,
             "processes": self.count,
             "is_in_pid_namespace": self.is_in_pid_namespace,
             "wrote": self._wrote(),
@@ -112,6 +131,15 @@ class Program:
             by_name.setdefault(entry["name"], []).append(entry)
         return [entry for entries in by_name.values() for entry in _merged(entries)]
 
+    def has_rank(self, process: Process, line: CommandLine) -> bool:
+        """Whether it is one of the processes of this program, which is a parallel one."""
+        is_same = (
+            self.table.has_ranks
+            and self.command_line == line
+            and (process.parent, process.cwd) == (self.first.parent, self.first.cwd)
+        )
+        return is_same and all(process.ranks != other.ranks for other in self.processes)
+
     def add_logs_of(self, process: Process) -> bool:
         """Add what its open files name; whether there was anything new."""
         files = process.files
@@ -122,7 +150,7 @@ class Program:
         self.is_in_pid_namespace |= files.is_in_pid_namespace
         for written in files.written:
             if self.written.get(written) is None:
-                self.written[written] = _where(written, process)
+                self.written[written] = process.where(written)
         return before != (self.written, self.is_cut, self.is_in_pid_namespace)
 
 
@@ -139,27 +167,6 @@ def variables_of(pid: int, names: tuple[str, ...]) -> dict[str, str]:
         if equals and text in names:
             variables.setdefault(text, without_credentials(os.fsdecode(value)))
     return variables
-
-
-def ranks_of(variables: dict[str, str]) -> tuple[str, ...]:
-    """What tells the processes of a parallel program apart."""
-    return tuple(variables.get(name, "") for name in RANKS)
-
-
-def is_rank(process: Process, line: CommandLine, program: Program) -> bool:
-    """Whether it is one of the processes of a parallel program."""
-    first = program.first
-    is_same = (
-        program.table.has_ranks
-        and program.command_line == line
-        and (process.parent, process.cwd) == (first.parent, first.cwd)
-    )
-    return is_same and all(process.ranks != other.ranks for other in program.processes)
-
-
-def is_fork(process: Process, other: Process) -> bool:
-    """Whether both run what was started once. Another user's addresses are 0."""
-    return all(process.image) and process.image == other.image
 
 
 def program_in(pid: int, image: tuple[int, ...]) -> tuple[str, tuple[int, ...], list[str]]:
@@ -196,22 +203,11 @@ def _time_of(start_ticks: int) -> float:
     return time.time() - since_boot_s + start_ticks / _TICKS_PER_S
 
 
-def _where(written: Written, process: Process) -> str | None:
-    if written.directory_sha256 is not None or process.paths is None:
-        return None
-    path = written.log
-    if "://" not in path and not path.startswith("/"):
-        if process.cwd is None:
-            return None
-        path = os.path.normpath(f"{process.cwd}/{path}")
-    return process.paths.outside(path)
-
-
 def _log_entry(written: Written, path: str | None) -> dict[str, Any]:
     """`path` where it is known, else the log's name and, if that is known, its directory's digest."""
     return {
-        "path": None if path is None else without_surrogates(without_credentials(path)),
-        "name": without_surrogates(written.log.rpartition("/")[2]),
+        "path": None if path is None else without_credentials(path),
+        "name": written.log.rpartition("/")[2],
         "directory_sha256": written.directory_sha256,
         "known_by": [written.known_by],
     }
@@ -223,3 +219,49 @@ def _merged(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return entries
     by_line, by_name = sorted(entries, key=lambda entry: entry["known_by"] == [NAME])
     return [by_line | {"directory_sha256": by_name["directory_sha256"], "known_by": [LINE, NAME]}]
+
+
+@dataclass(frozen=True, slots=True)
+class JobProcesses:
+    """How the job's processes are known: `pids` lists those that run now, or raises OSError; to be asked `every_s`."""
+
+    name: str
+    every_s: float
+    pids: Callable[[], list[int]]
+
+
+def job_processes(job_id: str) -> JobProcesses:
+    """The job's cgroup, else whoever has the job's id in its environment."""
+    try:
+        directories = job_directories(job_id)
+        for directory in (directories[name] for name in _HIERARCHIES if name in directories):
+            if os.getpid() in pids_in(directory):
+                return JobProcesses("cgroup", 1.0, partial(pids_in, directory))
+    except (OSError, ValueError):
+        pass
+    return JobProcesses("environment", 10.0, _ByEnvironment(job_id).pids)
+
+
+class _ByEnvironment:
+    def __init__(self, job_id: str) -> None:
+        self._entry = f"SLURM_JOB_ID={job_id}".encode()
+        self._is_in_job: dict[int, bool] = {}
+
+    def pids(self) -> list[int]:
+        """This user's processes with the job's id in their environment, and children of those."""
+        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+        before, self._is_in_job = self._is_in_job, {}
+        for pid in pids:
+            self._is_in_job[pid] = before[pid] if pid in before else self._has_the_id(pid)
+        return [pid for pid, is_in_job in self._is_in_job.items() if is_in_job]
+
+    def _has_the_id(self, pid: int) -> bool:
+        try:
+            if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+                return False
+            environ = read(pid, "environ").split(b"\0")
+            if any(entry.startswith(b"SLURM_JOB_ID=") for entry in environ):
+                return self._entry in environ
+            return self._is_in_job.get(parent_of(pid), False)
+        except OSError:
+            return False

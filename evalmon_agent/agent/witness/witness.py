@@ -11,30 +11,18 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from evalmon_agent.agent.shared_memory import SharedMemory
+from evalmon_agent.agent.children import SharedMemory
 from evalmon_agent.files.proc import stat_fields
 from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from . import command_line
 from .command_line import CommandLine
-from .job_processes import JobProcesses, job_processes
 from .open_files import OpenFiles, Paths
-from .programs import (
-    UNKNOWN_IMAGE,
-    Process,
-    Program,
-    has_ended,
-    image_in,
-    is_fork,
-    is_rank,
-    program_in,
-    ranks_of,
-    variables_of,
-)
+from .programs import UNKNOWN_IMAGE, JobProcesses, Process, Program, has_ended, image_in, program_in, variables_of
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh", "csh", "tcsh", "fish"})
 _PROGRAMS_AT_MOST = 200
@@ -62,21 +50,20 @@ _REPORTS_EVERY_S = 30.0
 class Witness:
     """The looks, and what was seen."""
 
-    def __init__(self, environ: Mapping[str, str], shared: SharedMemory, *, wake_run: Callable[[], None]) -> None:
+    def __init__(self, source: JobProcesses, shared: SharedMemory, *, wake_run: Callable[[], None]) -> None:
         """Nothing is looked at yet.
 
         Args:
-            environ: as it was at the start.
+            source: lists the processes.
             shared: where what was seen is put.
             wake_run: called when that is worth a report at once.
         """
-        self._environ = environ
         self._shared = shared
         self._wake_run = wake_run
-        self._source: JobProcesses | None = None
+        self._source = source
         self._processes: dict[int, Process] = {}
         self._programs: list[Program] = []
-        self._since: float | None = None
+        self._since = 0.0
         self._looks, self._left_out, self._trouble = 0, 0, ""
         self._is_changed = True
         self._loadavg, self._numbers, self._looks_without_change = -1, list[bytes](), 0
@@ -107,15 +94,13 @@ class Witness:
             self._thread.join(within_s)
 
     def _live(self) -> None:
-        self._source = source = job_processes(self._environ)
-        if source is None:
-            return
+        self._since = time.time()
         is_over = False
         while not is_over:
-            next_s = time.monotonic() + source.every_s
-            self._try(lambda: self._look(source))
+            next_s = time.monotonic() + self._source.every_s
+            self._try(self._look)
             is_over = self._sleep(next_s)
-        self._try(lambda: self._finish(source))
+        self._try(self._finish)
 
     def _try(self, look: Callable[[], None]) -> None:
         try:
@@ -138,22 +123,20 @@ class Witness:
         self._try(lambda: self._end_of(process.pid))
         self._try(lambda: self._publish(is_last=False))
 
-    def _finish(self, source: JobProcesses) -> None:
+    def _finish(self) -> None:
         with suppress(OSError):
-            for pid in self._processes.keys() - set(source.pids()):
+            for pid in self._processes.keys() - set(self._source.pids()):
                 self._end_of(pid)
         for process in self._processes.values():
             self._read_files(process)
         self._is_changed = True
         self._publish(is_last=True)
 
-    def _look(self, source: JobProcesses) -> None:
+    def _look(self) -> None:
         """One look at the whole job."""
         now_s, self._looks = time.monotonic(), self._looks + 1
-        if self._since is None:
-            self._since = time.time()
         if self._is_listing_due(now_s):
-            self._try(lambda: self._list(source, now_s))
+            self._try(lambda: self._list(now_s))
         is_together = now_s >= self._together_next_s
         if is_together:
             self._together_next_s = now_s + _TOGETHER_EVERY_S
@@ -181,10 +164,10 @@ class Witness:
         self._numbers, self._is_changing = numbers, has_begun
         return is_due
 
-    def _list(self, source: JobProcesses, now_s: float) -> None:
+    def _list(self, now_s: float) -> None:
         """Take note of which processes are gone and which are new. Raises OSError: the next look lists them again."""
         self._list_next_s = now_s
-        listed = source.pids()
+        listed = self._source.pids()
         self._list_next_s = now_s + _LISTED_AT_LEAST_EVERY_S
         for pid in self._processes.keys() - set(listed):
             self._end_of(pid)
@@ -306,7 +289,7 @@ class Witness:
             variables = variables_of(process.pid, (*RANKS, *(table.environment if table is not None else ())))
         except OSError:
             return {}
-        process.ranks = ranks_of(variables)
+        process.ranks = tuple(variables.get(name, "") for name in RANKS)
         return variables
 
     def _program_of(self, process: Process, line: CommandLine | None) -> Program | None:
@@ -314,9 +297,9 @@ class Witness:
         for program in self._programs:
             for other in program.processes:
                 is_child = other.pid == process.parent and line is not None and line.program is program.table
-                if is_fork(process, other) or is_child:
+                if process.is_fork_of(other) or is_child:
                     return program
-            if line is not None and is_rank(process, line, program):
+            if line is not None and program.has_rank(process, line):
                 return program
         return None
 
@@ -373,9 +356,9 @@ class Witness:
     def _entry(self, left_out: int) -> dict[str, Any]:
         """How and for how long was looked: what was not seen in that time may still have been there."""
         return {
-            "by": None if self._source is None else self._source.name,
-            "every_s": None if self._source is None else self._source.every_s,
-            "since": None if self._since is None else round(self._since, 2),
+            "by": self._source.name,
+            "every_s": self._source.every_s,
+            "since": round(self._since, 2),
             "until": round(time.time(), 2),
             "looks": self._looks,
             "left_out": left_out,

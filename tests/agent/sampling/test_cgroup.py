@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import as_root
 from as_root import needs_root
-from evalmon_agent.agent.sampling import cgroup
-from evalmon_agent.agent.sampling.cgroup import CgroupUsage, field, limit_bytes, pids_in, quota_cores
+from evalmon_agent.agent.sampling import host_usage
+from evalmon_agent.agent.sampling.host_usage import CgroupUsage, field, limit_bytes, pids_in, quota_cores
 from evalmon_agent.agent.sampling.sampler import KEEP_FREE_BYTES, why_leave
 
 V1 = """\
@@ -40,31 +40,31 @@ def test_the_jobs_cgroups_of_version_1_are_found() -> None:
         "cpu": f"/sys/fs/cgroup/cpu,cpuacct/{job}",
         "cpuacct": f"/sys/fs/cgroup/cpu,cpuacct/{job}",
     }
-    assert expected == cgroup.find_job(V1, V1_MOUNTS, job_id="212")
+    assert expected == host_usage.find_job(V1, V1_MOUNTS, job_id="212")
 
 
 def test_the_jobs_cgroup_of_version_2_is_found() -> None:
-    expected = {cgroup.UNIFIED: "/sys/fs/cgroup/system.slice/n1_slurmstepd.scope/job_212"}
-    assert expected == cgroup.find_job(V2, V2_MOUNTS, job_id="212")
+    expected = {host_usage.UNIFIED: "/sys/fs/cgroup/system.slice/n1_slurmstepd.scope/job_212"}
+    assert expected == host_usage.find_job(V2, V2_MOUNTS, job_id="212")
 
 
 def test_in_a_container_only_the_mounted_part_counts() -> None:
     mounts = V2_MOUNTS.replace(" / /sys", " /system.slice /sys").replace("cgroup rw", r"a\040b rw")
-    expected = {cgroup.UNIFIED: "/sys/fs/a b/n1_slurmstepd.scope/job_212"}
-    assert expected == cgroup.find_job(V2, mounts, job_id="212")
+    expected = {host_usage.UNIFIED: "/sys/fs/a b/n1_slurmstepd.scope/job_212"}
+    assert expected == host_usage.find_job(V2, mounts, job_id="212")
     elsewhere = V2_MOUNTS.replace(" / /sys", " /docker/7 /sys")
-    assert cgroup.find_job(V2, elsewhere, job_id="212") == {}
+    assert host_usage.find_job(V2, elsewhere, job_id="212") == {}
 
 
 @pytest.mark.parametrize("job_id", ["21", "2120", "7"])
 def test_another_jobs_cgroup_is_not_used(job_id: str) -> None:
-    assert cgroup.find_job(V1, V1_MOUNTS, job_id=job_id) == {}
+    assert host_usage.find_job(V1, V1_MOUNTS, job_id=job_id) == {}
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_parsing_accepts_any_text(own: str, mounts: str) -> None:
-    assert isinstance(cgroup.find_job(own, mounts, job_id="1"), dict)
-    assert isinstance(cgroup.find_job(V1 + own, V1_MOUNTS + mounts, job_id="212"), dict)
+    assert isinstance(host_usage.find_job(own, mounts, job_id="1"), dict)
+    assert isinstance(host_usage.find_job(V1 + own, V1_MOUNTS + mounts, job_id="212"), dict)
 
 
 def write(directory: Path, **files: str) -> None:
@@ -85,7 +85,7 @@ def version_2(job: Path, *, used_mib: int, cache_mib: int, limit: str, step_limi
             cgroup__procs="",
             cpu__stat="usage_usec 1\n",
         )
-    return {cgroup.UNIFIED: str(job)}
+    return {host_usage.UNIFIED: str(job)}
 
 
 def test_memory_of_version_2_excludes_file_cache_and_the_nearest_limit_counts(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def as_the_kernel_lays_it_out(job: Path, *, version: int, own_pid: int) -> dict[
         )
         write(job, cpu__stat=cpu, cpu__max="200000 100000\n", cgroup__procs="")
         write(job / "step_batch", cgroup__procs=f"{own_pid}\n")
-        return {cgroup.UNIFIED: str(job)}
+        return {host_usage.UNIFIED: str(job)}
     cache = f"cache {40 << 20}\nrss {60 << 20}\ninactive_file 1\nactive_file 1\n"
     cache += f"total_cache {40 << 20}\ntotal_inactive_file {10 << 20}\ntotal_active_file {20 << 20}\n"
     write(
@@ -129,7 +129,7 @@ def as_the_kernel_lays_it_out(job: Path, *, version: int, own_pid: int) -> dict[
 @pytest.mark.parametrize("version", [1, 2])
 def test_all_figures_of_a_job_are_read_from_files_in_the_kernels_layout(tmp_path: Path, version: int) -> None:
     directories = as_the_kernel_lays_it_out(tmp_path / "job_1", version=version, own_pid=os.getpid())
-    source = cgroup.CgroupUsage(directories)
+    source = host_usage.CgroupUsage(directories)
     usage = source.usage()
     assert source.name == f"cgroup v{version}"
     assert (usage.cpu_s, usage.cpu_limit_cores) == (12.5, min(2.0, len(os.sched_getaffinity(0))))
@@ -145,25 +145,25 @@ def test_a_cgroup_without_accounting_is_not_used(tmp_path: Path, missing: str) -
     directories = as_the_kernel_lays_it_out(tmp_path / "job_1", version=2, own_pid=1)
     (tmp_path / "job_1" / missing).unlink()
     with pytest.raises(OSError, match=r"."):
-        cgroup.CgroupUsage(directories)
+        host_usage.CgroupUsage(directories)
 
 
 IN_VERSION_2 = """
 import os, sys, time
-from evalmon_agent.agent.sampling import cgroup, sampler
+from evalmon_agent.agent.sampling import host_usage, sampler
 mount, job = sys.argv[1:]
 own = f"{mount}/x.scope/job_{job}/step_batch/user/task_0"
 os.makedirs(own)
 try:
     with open(f"{own}/cgroup.procs", "w") as file: file.write(str(os.getpid()))
-    directories = cgroup.job_directories(job)
-    found = directories[cgroup.UNIFIED]
+    directories = host_usage.job_directories(job)
+    found = directories[host_usage.UNIFIED]
     assert os.path.samefile(found, f"{mount}/x.scope/job_{job}"), found
-    used_s = lambda: cgroup.cpu_used_s({cgroup.UNIFIED: found})
+    used_s = lambda: host_usage.cpu_used_s({host_usage.UNIFIED: found})
     before, end = used_s(), time.process_time() + 0.2
     while time.process_time() < end: pass
     assert 0.15 < used_s() - before < 5, (before, used_s())
-    assert cgroup.pids_in(found) == [os.getpid()]
+    assert host_usage.pids_in(found) == [os.getpid()]
     name = sampler.open_host_source({"SLURM_JOB_ID": job}, root=os.getpid()).name
     has_memory = os.path.exists(f"{found}/memory.current")
     v1 = "memory" in directories

@@ -5,7 +5,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from evalmon_agent.agent.sampling.gpu_reader import SampleMean
+from evalmon_agent.agent.sampling.gpu_sampler import SampleMean
 
 TYPES = {0: ("dVal", 37.5), 1: ("uiVal", 37), 2: ("ulVal", 2**40), 3: ("ullVal", 2**40), 4: ("sllVal", -5)}
 SECOND_US = 1_000_000

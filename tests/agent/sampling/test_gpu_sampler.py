@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.sampling.gpu_reader import Reading
-from evalmon_agent.agent.sampling.gpu_sampler import row
+from evalmon_agent.agent.sampling.gpu_sampler import Reading, row
 from evalmon_agent.agent.sampling.host_usage import local_time
 from evalmon_agent.agent.sampling.nvml import Device
 from evalmon_agent.evidence.gpu_csv import OUR_COLUMNS, parse

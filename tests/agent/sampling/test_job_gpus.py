@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.sampling.job_gpus import choose, no_gpu_reason
-from evalmon_agent.agent.sampling.nvml import Device, NoGpuError
+from evalmon_agent.agent.sampling.nvml import Device, NoGpuError, choose, no_gpu_reason
 
 IN_SLURM = {"SLURM_JOB_ID": "7"}
 

@@ -478,8 +478,8 @@ END_TIME = """
 import os, sys, time
 from evalmon_agent.agent.sampling import sampler
 sampler._SLACK_S = 0.0
-status = sampler.run(sys.argv[1], interval_s=60, parent=os.getppid(), show=lambda status: None,
-                      environ={"CUDA_VISIBLE_DEVICES": "", "SLURM_JOB_END_TIME": str(int(time.time()) + 2)})
+status = sampler.Sampler(sys.argv[1], interval_s=60, parent=os.getppid(), show=lambda status: None,
+                         environ={"CUDA_VISIBLE_DEVICES": "", "SLURM_JOB_END_TIME": str(int(time.time()) + 2)}).run()
 print(status.texts["ended"])
 """
 

@@ -5,20 +5,21 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalmon_agent.agent.children import SharedMemory
 from evalmon_agent.agent.report import sampler_notes
-from evalmon_agent.agent.sampling.sampler_status import COUNTS, SamplerStatus
-from evalmon_agent.agent.shared_memory import SharedMemory
+from evalmon_agent.agent.sampling.csv_file import COUNTS, SamplerStatus
 
 
 def test_a_published_status_is_read_back() -> None:
-    shared, status = SharedMemory(), SamplerStatus()
+    shared = SharedMemory()
+    status = SamplerStatus(lambda status: shared.put(status.to_json()))
     assert shared.get() == b""
     status.count("gpu_rows", 7)
     status.texts["gpu_source"] = "nvml"
     status.texts["ended"] = "SIGTERM"
     status.trouble("first")
     status.trouble("first")
-    status.show(shared)
+    status.show()
     entry = json.loads(shared.get())
     assert (entry["gpu_rows"], entry["gpu_source"], entry["troubles"]) == (7, "nvml", ["first"])
     assert sampler_notes(entry) == ["sampler: first"]
@@ -32,11 +33,12 @@ def test_an_unrequested_end_becomes_a_note() -> None:
 
 @given(st.lists(st.text(max_size=400), max_size=12), st.text(max_size=400))
 def test_any_status_fits_and_is_valid_json(troubles: list[str], reason: str) -> None:
-    shared, status = SharedMemory(64 * 1024), SamplerStatus()
+    shared = SharedMemory(64 * 1024)
+    status = SamplerStatus(lambda status: shared.put(status.to_json()))
     for trouble in (*troubles, "a\udcff"):
         status.trouble(trouble)
     status.texts["no_gpu_file"] = reason
-    status.show(shared)
+    status.show()
     entry = json.loads(shared.get())
     assert "\\ud" not in json.dumps(entry["troubles"][-1:]) or len(entry["troubles"]) == 8
     assert all(entry[name] == 0 for name in COUNTS)

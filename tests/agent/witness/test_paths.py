@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.agent.witness.open_files import Paths, translations
-from evalmon_agent.files.mounts import Mount
+from evalmon_agent.files.proc import Mount
 
 
 def at(device: str, root: str, point: str) -> Mount:

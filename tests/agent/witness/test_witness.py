@@ -14,8 +14,8 @@ from in_a_job import RUN, Experiment, call, environ
 from watched import INSPECT, Job, cgroup_of, ran, run_in_cgroup
 
 from as_root import needs_root
-from evalmon_agent.agent.shared_memory import SharedMemory
-from evalmon_agent.agent.witness.programs import Process, Program
+from evalmon_agent.agent.children import SharedMemory
+from evalmon_agent.agent.witness.programs import JobProcesses, Process, Program
 from evalmon_agent.agent.witness.witness import Witness
 from evalmon_agent.words.eval_processes import INSPECT as INSPECT_PROGRAM
 from faults import wait_until
@@ -314,7 +314,7 @@ def test_a_killed_sampler_leaves_the_recorded_programs(job: Job) -> None:
 
 def test_programs_beyond_the_limit_are_counted_once() -> None:
     shared = SharedMemory()
-    witness = Witness({}, shared, wake_run=lambda: None)
+    witness = Witness(JobProcesses("cgroup", 1.0, list), shared, wake_run=lambda: None)
     for pid in range(8):
         process = Process(pid=pid, parent=1, start_ticks=0, started_at=0)
         cwd = "/" + "x" * 50_000

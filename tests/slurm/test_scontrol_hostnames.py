@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.node_list import expand
+from evalmon_agent.slurm.scontrol import hostnames
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,9 @@ from evalmon_agent.slurm.node_list import expand
     ],
 )
 def test_a_node_list_is_expanded_and_other_text_unchanged(node_list: str, expected: list[str]) -> None:
-    assert expected == list(expand(node_list))
+    assert expected == list(hostnames(node_list))
 
 
 @given(st.text(alphabet="an0129[]-,x", max_size=30))
 def test_any_text_is_expanded_within_limits(text: str) -> None:
-    assert len(expand(text)) <= 10_000
+    assert len(hostnames(text)) <= 10_000

@@ -12,7 +12,7 @@ import pytest
 import faults
 from as_root import needs_root
 from evalmon_agent.errors import UsageError
-from evalmon_agent.files.append import append_line, complete, cut_torn, size_of
+from evalmon_agent.files.private import append_line, complete, cut_torn, size_of
 
 BLOCK = b"[2026-01-02 03:04:05] STATE_CHANGE: r/t/epoch1\nPrevious: PENDING\nCurrent: RUNNING\n\n"
 OTHER = b"[2026-01-02 03:04:05] STATUS_CHECK: Polling SLURM\nResult: 1 jobs found\n\n"
