@@ -59,7 +59,7 @@ def _records(of: Any) -> set[type]:
 
 def _complete(schema: dict[str, Any], record: type) -> None:
     """Add what msgspec leaves out: fields' docstrings, which fields a file always has, and which `schema` it has."""
-    for name, text in _field_docstrings(record).items():
+    for name, text in field_docstrings(record).items():
         schema["properties"][name]["description"] = text
     omits = issubclass(record, msgspec.Struct) and record.__struct_config__.omit_defaults
     if not omits and record.__module__ != reports.__name__:
@@ -68,7 +68,8 @@ def _complete(schema: dict[str, Any], record: type) -> None:
         schema["properties"]["schema"] = {"const": sys.modules[record.__module__].SCHEMA}
 
 
-def _field_docstrings(record: type) -> dict[str, str]:
+def field_docstrings(record: type) -> dict[str, str]:
+    """The docstring after each field of a record that has one."""
     definition = ast.parse(inspect.getsource(record)).body[0]
     assert isinstance(definition, ast.ClassDef)
     return {

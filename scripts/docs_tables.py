@@ -1,15 +1,14 @@
 """Writes the tables of the code into pages of docs/, each between `<!-- table: NAME -->` and `<!-- end -->`."""
 
-import ast
 import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import click
 
+from docs_schemas import field_docstrings
 from evalmon_agent.agent.arguments import HOOK_HELP, RUN_HELP, SAMPLE_HELP
 from evalmon_agent.cli.group import GROUPS, IN_JOBS, main
 from evalmon_agent.evidence.gpu_figures import GpuFigures
@@ -76,14 +75,10 @@ def _meanings(columns: Iterable[GpuColumn | HostColumn]) -> Iterator[tuple[str, 
     return ((column.header, column.meaning) for column in columns)
 
 
-def _documented(record: type) -> Iterator[tuple[str, str]]:
-    """The fields of a record, each with the docstring after it."""
-    definition = ast.parse(inspect.getsource(record)).body[0]
-    assert isinstance(definition, ast.ClassDef)
-    for field, below in pairwise(definition.body):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            assert isinstance(below, ast.Expr), f"{field.target.id} has no docstring"
-            yield field.target.id, str(ast.literal_eval(below.value))
+def _documented(record: type) -> Iterable[tuple[str, str]]:
+    texts = field_docstrings(record)
+    assert [*texts] == [*record.__annotations__], f"a field of {record.__name__} has no docstring"
+    return texts.items()
 
 
 def _table(name: str, what: str, rows: Iterable[tuple[str, str]]) -> str:

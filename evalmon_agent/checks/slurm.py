@@ -12,13 +12,13 @@ from evalmon_agent.checks.finding import Finding, ok, problem, warning
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment.experiment_lock import mount_at
 from evalmon_agent.files.proc import Mount, is_of_one_machine, is_shared
+from evalmon_agent.jobs.monitor_jobs import cut_time
 from evalmon_agent.settings import MonitorJobSettings, Settings
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.commands import run
 from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
-from evalmon_agent.submission.monitor_script import cut_time
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.sizes import counted

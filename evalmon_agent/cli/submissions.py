@@ -12,8 +12,7 @@ from evalmon_agent.experiment.settings_file import readable_urls
 from evalmon_agent.files.permissions import exposure
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.settings import Settings
-from evalmon_agent.submitting.start_monitor_jobs import MonitorJobReports
-from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
+from evalmon_agent.submitting.submit_evals import MonitorJobReports, SubmitReport, Totals
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted
 

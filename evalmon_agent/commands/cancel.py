@@ -12,7 +12,7 @@ from evalmon_agent.cli.options import CommandOnExperiment, names_argument
 from evalmon_agent.cli.output import interruptible
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs import claims
+from evalmon_agent.jobs import register
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
@@ -69,7 +69,7 @@ def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Acti
     if not confirm(active):
         return None
     with interruptible("some may be cancelled; run the same command again to cancel the rest"):
-        withdrawn = claims.withdraw(experiment, {entry.token for entry in active.waiting})
+        withdrawn = register.withdraw(experiment, {entry.token for entry in active.waiting})
         jobs = list(dict.fromkeys(without_component(job_id) for _, job_id in active.jobs))
         for start in range(0, len(jobs), _IDS_PER_CALL):
             failure = slurm.cancel(jobs[start : start + _IDS_PER_CALL])

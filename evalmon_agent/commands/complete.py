@@ -17,8 +17,8 @@ from evalmon_agent.cli.options import experiment_argument, monitor_job_options
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
+from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, active_jobs, submit_monitor_job
 from evalmon_agent.jobs.register import confirm
-from evalmon_agent.jobs.submit_monitor_job import WAITING_BEGIN_S, active_jobs, submit_monitor_job
 from evalmon_agent.monitor.finish import (
     LOOK_AGAIN_AT_MOST_S,
     Measurer,
@@ -34,7 +34,7 @@ from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.report_page.page import write_page
 from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, log_progress
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking import blocks
@@ -71,7 +71,7 @@ def complete(session: Session, *, sleep: Callable[[float], None] = time.sleep, u
     """
     observer = Observer(session, role="completion")
     measurer = Measurer(session=session, retry_delay_s=session.settings.seff_retry_delay)
-    submitter = Submitter(session, in_monitor_job(session.environ), sleep)
+    submitter = Submitter(session, "monitor job", sleep)
     deadline = time.monotonic() + _patience_s(session.environ)
     unlogged = []
     if unusable:

@@ -12,7 +12,7 @@ from evalmon_agent.cli.options import CommandOnExperiment, names_argument
 from evalmon_agent.commands.status import look
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs import claims
+from evalmon_agent.jobs import register
 from evalmon_agent.monitor.finish import tell_changed_verdicts, write_summary
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
@@ -53,7 +53,7 @@ def drop(session: Session, patterns: Sequence[str]) -> list[str]:
         more = f" (and {len(active) - 1} more are active)" if len(active) > 1 else ""
         raise UsageError(f"{active[0]} {what}{more}; end it first: evalmon cancel {experiment.root} {active[0]}")
     if names:
-        claims.drop(experiment, names)
+        register.drop(experiment, names)
         state = tell_changed_verdicts(observer, observer.record())
         if state.is_complete:
             write_summary(observer, state)

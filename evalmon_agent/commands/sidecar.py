@@ -18,8 +18,8 @@ from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedErr
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
+from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
 from evalmon_agent.jobs.register import confirm
-from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
 from evalmon_agent.monitor.finish import (
     Measurer,
     PolledMetrics,
@@ -34,7 +34,7 @@ from evalmon_agent.monitor.log_blocks import resource_blocks
 from evalmon_agent.monitor.poll import Observed, Observer, back_off_s
 from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, log_progress
+from evalmon_agent.submitting.submit_waiting import Submitter, log_progress
 from evalmon_agent.tracking import blocks
 from evalmon_agent.tracking.blocks import BlockKind
 from evalmon_agent.tracking.records import ExperimentState, MonitorJob
@@ -71,7 +71,7 @@ class Sidecar:
         self._measurer = Measurer(session=session, retry_delay_s=session.settings.seff_retry_delay)
         self._metrics = PolledMetrics()
         self._stop = StopSignals()
-        self._submitter = Submitter(session, in_monitor_job(session.environ), self._pause)
+        self._submitter = Submitter(session, "monitor job", self._pause)
         self._is_stuck = False
         self._unlogged: list[list[str]] = []
         self._polls = 0

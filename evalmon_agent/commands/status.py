@@ -18,12 +18,12 @@ from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
+from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
 from evalmon_agent.monitor.finish import Measurer, finalize, is_ready, measure
 from evalmon_agent.monitor.poll import Observer, back_off_s
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
-from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_command
+from evalmon_agent.submitting.submit_waiting import Submitter, log_progress
 from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
@@ -192,8 +192,7 @@ def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentSta
     """Submit what waits, since no other process polls, if this environment is the one that it must have."""
     if not state.has_more_to_come or not observer.slurm.has("sbatch"):
         return state
-    place = on_command(observer.session.environ, submits=False)
-    return log_progress(observer, Submitter(observer.session, place).run())
+    return log_progress(observer, Submitter(observer.session, "looking").run())
 
 
 def _read(experiment: Experiment) -> ExperimentState:

@@ -10,7 +10,7 @@ from evalmon_agent.cli.options import experiment_argument
 from evalmon_agent.cli.output import interruptible
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs import claims
+from evalmon_agent.jobs import register
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
@@ -49,7 +49,7 @@ def stop(session: Session) -> tuple[list[JobId], list[str]]:
     failure = slurm.cancel(monitor_jobs)
     if failure is not None:
         raise SlurmUnavailableError(f"the monitor jobs {' '.join(monitor_jobs)} could not be ended: {failure.line}")
-    left = claims.withdraw(experiment)
+    left = register.withdraw(experiment)
     observer = Observer(session, role="command")
     fields = {"Reason": "evalmon stop", "Jobs ended": " ".join(ended) or "none"}
     if left:

@@ -19,8 +19,7 @@ from evalmon_agent.jobs.eval_scripts import find
 from evalmon_agent.session import Session
 from evalmon_agent.submission.plan import Prepared, array_option, array_spec, plan
 from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, resolve, submit_prepared
-from evalmon_agent.submitting.start_monitor_jobs import Mode
-from evalmon_agent.submitting.submit_evals import SubmitReport
+from evalmon_agent.submitting.submit_evals import Mode, SubmitReport
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission, dropped, eval_name, latest
 from evalmon_agent.words.sizes import counted

@@ -23,21 +23,23 @@ from evalmon_agent.commands.report import report as write_report
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
-from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs, with_places
-from evalmon_agent.monitor.poll import read_local
-from evalmon_agent.session import Session
-from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.scontrol import JobDetails
-from evalmon_agent.submission.adoption import (
+from evalmon_agent.jobs.adoption import (
+    KnownJobs,
     SlurmJob,
     WatchRequest,
+    known_jobs,
     name_of,
     parse_requests,
     plan_adoptions,
     requested_jobs,
+    with_places,
 )
+from evalmon_agent.monitor.poll import read_local
+from evalmon_agent.session import Session
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.scontrol import JobDetails
 from evalmon_agent.submitting.prepare import check, resolve
-from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_monitor_jobs
+from evalmon_agent.submitting.submit_evals import Mode, MonitorJobReports, start_monitor_jobs
 from evalmon_agent.tracking.apply import JobIndex, is_tracked
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
@@ -131,8 +133,8 @@ def watch(
     _claim(experiment, adopted)
     with interruptible("the jobs are adopted; run the same command again for the monitor jobs"):
         if adopted or report.skipped:
-            report.completion, report.sidecar = start_monitor_jobs(session, mode=mode)
-            if adopted and report.completion.status == "not needed":
+            start_monitor_jobs(session, report, mode=mode)
+            if adopted and report.completion is not None and report.completion.status == "not needed":
                 write_report(session)
     return report
 

@@ -15,6 +15,7 @@ from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
 from evalmon_agent.files.permissions import is_trusted, user_name, writers
 from evalmon_agent.files.trusted import read_at
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.submission.launcher import render
 from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Prepared, Script, read_script
@@ -48,7 +49,7 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
         try:
             if not is_utf8(path):
                 raise UsageError(f"{path}: a path that is not UTF-8 cannot be recorded; rename it")
-            scripts.append(read_script(path, _content(path, is_named=True)) if is_named else read(experiment, path))
+            scripts.append(read(experiment, path, is_named=is_named))
         except UsageError as error:
             problems += error.lines
     if problems:
@@ -56,10 +57,11 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
     return scripts
 
 
-def read(experiment: Experiment, path: str) -> Script:
-    """One script that the user did not name now: UsageError also if somebody else could have left it there."""
-    _refuse_foreign_links(experiment, path)
-    return read_script(path, _content(path, is_named=False))
+def read(experiment: Experiment, path: str, *, is_named: bool = False) -> Script:
+    """One script; UsageError also if the user did not name it now, and somebody else could have left it there."""
+    if not is_named:
+        _refuse_foreign_links(experiment, path)
+    return read_script(path, _content(path, is_named=is_named))
 
 
 def change_since(path: str, submitted: bytes) -> str:
@@ -150,20 +152,19 @@ def _refuse_foreign_links(experiment: Experiment, path: str) -> None:
             raise UsageError(f"{path}: {place} is a link of {user_name(status.st_uid)}; {_ADVICE}")
 
 
-def write_launcher(experiment: Experiment, settings: Settings, new: Prepared) -> None:
+def write_launcher(session: Session, new: Prepared) -> None:
     """Write what sbatch is to get."""
-    submission = new.submission
-    parts = scripts.launcher_parts(experiment, submission.script, new.script.content)
-    scripts.write(experiment, submission.token, parts, launcher_for(experiment, settings, new))
+    parts = scripts.launcher_parts(session.experiment, new.script.path, new.script.content)
+    scripts.write(session.experiment, new.submission.token, parts, launcher_for(session, new))
 
 
-def launcher_for(experiment: Experiment, settings: Settings, new: Prepared) -> bytes:
+def launcher_for(session: Session, new: Prepared) -> bytes:
     """The launcher's text."""
     return render(
         new,
-        monitor_dir=experiment.directory,
-        experiment_id=experiment.id or "",
+        monitor_dir=session.experiment.directory,
+        experiment_id=session.experiment.id or "",
         interpreter=sys.executable,
         package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
-        sample_interval_s=settings.sample_interval,
+        sample_interval_s=session.settings.sample_interval,
     )

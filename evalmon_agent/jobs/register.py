@@ -1,7 +1,8 @@
-"""Submits a job so that it is never submitted twice: intent, sbatch, acceptance.
+"""Submits a job so that it is never submitted twice: claim, sbatch, acceptance.
 
-The intent is on disk before sbatch runs, and its token is part of the path that Slurm keeps as the job's Command. If a
-submitter dies in between, the next process finds an intent without an outcome and looks for a job with that token.
+The claim, an intent or a plan, is recorded under the lock, so that nobody else submits it. The intent is on disk before
+sbatch runs, and its token is part of the path that Slurm keeps as the job's Command. If a submitter dies in between,
+the next process finds an intent without an outcome and looks for a job with that token.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
+from typing import Literal
 
-from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
+from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError, UsageError
 from evalmon_agent.experiment import reports, scripts
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
+from evalmon_agent.experiment.state import LastSaved
 from evalmon_agent.files.permissions import exposed
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.private import private_file
@@ -28,16 +31,15 @@ from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, FailureKind, is_unfit_request
 from evalmon_agent.slurm.sbatch import Submitted, in_effect, read_head
-from evalmon_agent.tracking.registry import (
-    Abandoned,
-    Accepted,
-    Entry,
-    Intent,
-    Refused,
-    Submission,
-)
+from evalmon_agent.submission.plan import Prepared
+from evalmon_agent.tracking import registry
+from evalmon_agent.tracking.registry import Entries, Entry, Name, Submission, What
 from evalmon_agent.words.job_id import JobId, whole_job
 from evalmon_agent.words.states import State
+
+Claim = Literal["claimed", "taken", "no room", "too soon"]
+
+_AFTER_S = 0.001
 
 IN_FLIGHT_S = 15.0
 """How long after its intent a job may still turn up although sbatch was killed with its submitter."""
@@ -49,6 +51,114 @@ _GONE = "the script that was to be submitted is gone from EXP/evalmon/scripts"
 
 _WINDOW_SLACK_S = 3600.0
 """How much further back accounting is asked: clocks differ, and a wider window costs nothing."""
+
+
+def new_token() -> str:
+    """A new, unique name for one submission."""
+    return os.urandom(8).hex()
+
+
+def claim(experiment: Experiment, what: What) -> Submission:
+    """Put the intent to submit a monitor job on record."""
+    submission = Submission(token=new_token(), what=what)
+    with locked(experiment):
+        experiment.ledger.append(_intent(submission, time.time()))
+    return submission
+
+
+def claim_evals(
+    session: Session,
+    submission: Submission,
+    *,
+    saved: LastSaved | None = None,
+    instead_of: Mapping[Name, str] | None = None,
+) -> Claim:
+    """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon.
+
+    `saved`: one for many claims, so that the state is loaded for the first of them only. `instead_of`: for evals that
+    were submitted before, the token that counts now; they are taken only while it does.
+    """
+    experiment, settings = session.experiment, session.settings
+    with locked(experiment):
+        entries = experiment.ledger.index()
+        if not _is_free(submission, entries, instead_of=instead_of or {}):
+            return "taken"
+        if settings.max_submit is not None:
+            active = registry.in_queue(list(entries), (saved or LastSaved()).load(experiment))
+            if active + submission.size > settings.max_submit:
+                return "no room"
+        if settings.stagger and seconds_to_wait(session) > 0:
+            return "too soon"
+        # These times order an eval's jobs, so they grow even if this host's clock does not.
+        earlier = (entry.at + _AFTER_S for entry in entries.of_name(submission.name) if entry.has_begun)
+        experiment.ledger.append(_intent(submission, max([time.time(), *earlier])))
+        return "claimed"
+
+
+def _is_free(submission: Submission, entries: Entries, *, instead_of: Mapping[Name, str]) -> bool:
+    """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
+    token = submission.token
+    claimed = entries.of_token(token)
+    if claimed is not None and claimed.planned is not None and not claimed.is_waiting:
+        return False
+    counting = registry.latest(entries.of_name(submission.name))
+    for name in submission.names:
+        current = counting.get(name)
+        is_our_plan = current is not None and current.is_waiting and current.token == token
+        if not is_our_plan and instead_of.get(name) != (None if current is None else current.token):
+            return False
+    return True
+
+
+def _intent(submission: Submission, at: float) -> registry.Intent:
+    return registry.Intent(submission, at, socket.gethostname(), os.getpid())
+
+
+def plan_evals(experiment: Experiment, new: Sequence[Prepared], *, environment: str) -> set[str]:
+    """Record these as waiting, except those that somebody else has claimed; returns the tokens of the recorded.
+
+    `environment`: the digest of the environment that they are to run with.
+    """
+    with locked(experiment):
+        entries = experiment.ledger.index()
+        free = [p.submission for p in new if _is_free(p.submission, entries, instead_of=p.instead_of)]
+        experiment.ledger.append(*(registry.Planned(submission, time.time(), environment) for submission in free))
+    return {submission.token for submission in free}
+
+
+def withdraw(experiment: Experiment, tokens: Collection[str] | None = None) -> list[str]:
+    """Record that waiting evals (all, or those of these tokens) are not to be submitted any more; returns their names.
+
+    If they are named, those that were never submitted before are dropped: the user gave them up.
+    """
+    with locked(experiment):
+        entries = experiment.ledger.entries()
+        withdrawn = [entry for entry in registry.waiting(entries) if tokens is None or entry.token in tokens]
+        submitted = {name for entry in entries if entry.accepted is not None for name in entry.submission.eval_names}
+        given_up = [name for entry in withdrawn for name in entry.submission.eval_names if name not in submitted]
+        experiment.ledger.append(*(registry.Withdrawn(entry.token, time.time()) for entry in withdrawn))
+        if given_up and tokens is not None:
+            experiment.ledger.append(registry.Dropped(tuple(given_up), time.time()))
+    return [entry.submission.name for entry in withdrawn]
+
+
+def drop(experiment: Experiment, names: Sequence[str]) -> None:
+    """Record that these evals are off the books; UsageError if one of them was just submitted, or is about to be."""
+    with locked(experiment):
+        entries = experiment.ledger.entries()
+        underway = {name for e in entries if e.is_open or e.is_waiting for name in e.submission.eval_names}
+        busy = [name for name in names if name in underway]
+        if busy:
+            raise UsageError(f"{busy[0]}: it is being submitted, so it cannot be dropped; try again in a minute")
+        experiment.ledger.append(registry.Dropped(tuple(names), time.time()))
+
+
+def seconds_to_wait(session: Session) -> float:
+    """Seconds until `stagger` allows the next eval; a time in the future (a clock that was set back) is ignored."""
+    stagger_s, now = session.settings.stagger, time.time()
+    last_at = registry.last_begun_at(session.experiment.ledger.index())
+    passed_s = stagger_s if last_at is None or last_at > now else now - last_at
+    return max(stagger_s - passed_s, 0.0)
 
 
 @contextmanager
@@ -85,7 +195,7 @@ def submit(
     experiment, slurm, token = session.experiment, session.slurm, submission.token
     path, content = _launcher(experiment, submission)
     if content is None:
-        return refuse(experiment, token, _GONE)
+        return _refuse(experiment, token, _GONE)
     is_held = _needs_hold(experiment, path)
     argv = [*submission.options, *options, *(["--hold"] if is_held else [])]
     cwd = os.path.dirname(submission.script) or experiment.root
@@ -103,16 +213,16 @@ def submit(
         except SlurmUnavailableError as error:
             return Submitted(refusal=str(error), unknown=True)
         if refusal:
-            return refuse(experiment, token, refusal, waits=elsewhere)
+            return _refuse(experiment, token, refusal, waits=elsewhere)
     # Slurm's answer is recorded beside the intent even if somebody moved the directory meanwhile.
     with locked(experiment, wherever_it_is=True):
         now = time.time()
         if job_id is not None:
-            experiment.ledger.append(Accepted(token, job_id, now, cluster=answer.cluster))
+            experiment.ledger.append(registry.Accepted(token, job_id, now, cluster=answer.cluster))
         elif not answer.unknown:
             waits = answer.is_full or (elsewhere and not is_unfit_request(answer.refusal))
             answer = replace(answer, waits=waits)
-            experiment.ledger.append(Refused(token, answer.refusal, now, waits=waits))
+            experiment.ledger.append(registry.Refused(token, answer.refusal, now, waits=waits))
     return answer
 
 
@@ -136,10 +246,10 @@ def _for_sbatch(token: str, path: str, content: bytes) -> Iterator[str]:
             yield copy
 
 
-def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False) -> Submitted:
+def _refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False) -> Submitted:
     """Put on record that a claimed token cannot be submitted."""
     with locked(experiment, wherever_it_is=True):
-        experiment.ledger.append(Refused(token, why, time.time(), waits=waits))
+        experiment.ledger.append(registry.Refused(token, why, time.time(), waits=waits))
     return Submitted(refusal=why, waits=waits)
 
 
@@ -162,7 +272,7 @@ def confirm(experiment: Experiment, token: str | None, job_id: JobId | None) -> 
     with suppress(OSError, LockUnavailableError), locked(experiment):
         entry = experiment.ledger.index().of_token(token)
         if entry is not None and entry.accepted is None:
-            experiment.ledger.append(Accepted(token, job_id, time.time()))
+            experiment.ledger.append(registry.Accepted(token, job_id, time.time()))
 
 
 def resolve(session: Session, *, sleep: Callable[[float], object] = time.sleep) -> list[Entry]:
@@ -187,11 +297,10 @@ def resolve(session: Session, *, sleep: Callable[[float], object] = time.sleep) 
         current = experiment.ledger.index()
         # Meanwhile another process may have resolved it, and even begun it again.
         for entry in (entry for entry in orphans if current.of_token(entry.token) == entry):
-            token, now = entry.token, time.time()
-            job_id = jobs.get(token)
-            experiment.ledger.append(_outcome(token, job_id, why_cancelled[token], at=now))
+            job_id = jobs.get(entry.token)
+            experiment.ledger.append(_outcome(entry.token, job_id, why_cancelled[entry.token]))
             if job_id is not None and entry.submission.script:
-                scripts.lead_home(experiment, token, entry.submission.script)
+                scripts.lead_home(experiment, entry.token, entry.submission.script)
     return experiment.ledger.entries()
 
 
@@ -212,10 +321,11 @@ def _is_pending(slurm: Slurm, job_id: JobId) -> bool:
     return any(whole_job(row.job_id) == job_id and row.state is State.PENDING for row in answer.rows)
 
 
-def _outcome(token: str, job_id: JobId | None, why_cancelled: str, *, at: float) -> Abandoned | Accepted | Refused:
+def _outcome(token: str, job_id: JobId | None, why_cancelled: str) -> registry.Record:
+    now = time.time()
     if job_id is None:
-        return Abandoned(token, at)
-    return Refused(token, why_cancelled, at) if why_cancelled else Accepted(token, job_id, at)
+        return registry.Abandoned(token, now)
+    return registry.Refused(token, why_cancelled, now) if why_cancelled else registry.Accepted(token, job_id, now)
 
 
 def _jobs_by_token(session: Session, submitted_at: Mapping[str, float]) -> dict[str, JobId]:
@@ -260,7 +370,7 @@ def _has_active(experiment: Experiment) -> bool:
     return state is not None and any(not ev.final for ev in state.evals.values())
 
 
-def _is_alive(intent: Intent) -> bool:
+def _is_alive(intent: registry.Intent) -> bool:
     """Whether the submitter may still be running; on another host this cannot be seen, so time decides."""
     if intent.host != socket.gethostname():
         return time.time() - intent.at < IN_FLIGHT_S * 20

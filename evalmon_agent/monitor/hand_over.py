@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.jobs.submit_monitor_job import submit_monitor_job
+from evalmon_agent.jobs.monitor_jobs import submit_monitor_job
 from evalmon_agent.monitor.poll import Observed
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id

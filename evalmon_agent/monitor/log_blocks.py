@@ -17,7 +17,7 @@ from evalmon_agent.experiment.state import Held
 from evalmon_agent.figures import Figures
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.trusted import OwnedFiles
-from evalmon_agent.jobs.submit_monitor_job import active_jobs
+from evalmon_agent.jobs.monitor_jobs import active_jobs
 from evalmon_agent.notify.deliver import Target, what_to_do
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.failures import Failure

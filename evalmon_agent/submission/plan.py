@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +14,6 @@ from evalmon_agent.words.job_id import parse_array_spec
 
 MAX_SCRIPT_BYTES = 16 * 1024 * 1024
 _ARRAY_VARIABLE = "SBATCH_ARRAY_INX"
-_TASK = re.compile(r"(?P<name>.*)\[(?P<task>0|[1-9][0-9]{0,9})\]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +97,12 @@ def array_option(tasks: Sequence[int], spec: str) -> str:
 
 def _refuse_doubles(planned: Sequence[Submission]) -> None:
     by_name: dict[str, Submission] = {}
-    for submission in planned:
-        other = by_name.setdefault(submission.name, submission)
-        if other is not submission:
-            raise _double(submission, other, submission.name)
-    for submission in planned:
-        task = _TASK.fullmatch(submission.name)
-        array = by_name.get(task["name"]) if task is not None else None
-        if task is not None and array is not None and int(task["task"]) in (array.tasks or ()):
-            raise _double(submission, array, submission.name)
-
-
-def _double(submission: Submission, other: Submission, name: str) -> UsageError:
-    return UsageError(f"{submission.script} and {other.script} are both named {name}; rename one of them")
+    doubles = [(new, other) for new in planned if (other := by_name.setdefault(new.name, new)) is not new]
+    by_task = {name: array for array in planned if array.tasks is not None for name in array.eval_names}
+    doubles += [(new, by_task[new.name]) for new in planned if new.name in by_task]
+    if doubles:
+        new, other = doubles[0]
+        raise UsageError(f"{new.script} and {other.script} are both named {new.name}; rename one of them")
 
 
 def _name(script: Script, *, root: str) -> str:

@@ -1,19 +1,26 @@
-"""Plans retries: which evals are run again, with which options of sbatch, in which submissions. Pure."""
+"""Plans retries: which evals are run again, with which options of sbatch, in which submissions. Pure.
+
+The script's `#SBATCH` lines are the user's and stay as they are: a retry has options above them. It never gets less
+than it had, more only of what it lacked, and not beyond what the partition and its nodes have.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evalmon_agent.evidence.diagnosis.causes import UNKNOWN, returns_for_good
-from evalmon_agent.evidence.result import UNREADABLE, EvalResult, worst
+from evalmon_agent.evidence.result import UNREADABLE, EvalResult, whole_s, worst
 from evalmon_agent.slurm.sbatch import by_long_name
+from evalmon_agent.slurm.scontrol import split_nodes
+from evalmon_agent.slurm.sinfo import Partition, longest_s, named_partitions
 from evalmon_agent.submission.plan import Prepared, Script, array_option, array_spec
-from evalmon_agent.submission.retry_limits import Limits, exclude_options, had_by, memory_options, time_options
-from evalmon_agent.tracking.records import Eval
+from evalmon_agent.tracking.records import Attempt, Eval
 from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.verdict import UNSUCCESSFUL, EvalResults, Verdict, diagnosis_of, reason, verdict
-from evalmon_agent.words.sizes import counted
+from evalmon_agent.words.durations import clock, time_option
+from evalmon_agent.words.sizes import counted, parse_mem_option
 from evalmon_agent.words.states import State
 
 _RETRY_LOG = b"EVALMON_RETRY_LOG"
@@ -24,6 +31,13 @@ _UNCERTAIN = {
     State.LOST: "nobody knows how it ended, or whether it did",
     State.REVOKED: "another cluster of the federation runs it",
 }
+
+_MIB = 1024 * 1024
+_PACE_MARGIN = 1.1
+"""Samples differ, so this factor is added to the time that the pace so far predicts."""
+
+_MEMORY = ("mem-per-gpu", "mem-per-cpu", "mem")
+"""sbatch takes one of them; they exclude one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +81,6 @@ class Retry:
     reason: str
     cause: str | None = None
     attempt: int = 2
-    more_time: bool = False
-    more_memory: bool = False
     log: str | None = None
     no_log: str = ""
 
@@ -131,10 +143,11 @@ def with_options(chosen: ChosenEval, source: RetryScript, request: RetryRequest,
         return "a heterogeneous job has separate limits for each part; submit it yourself"
     if chosen.name[1] is None and script.options.get("array"):
         return "its script is now an array; submit it as new evals: evalmon submit"
-    earlier, had = by_long_name(chosen.entry.submission.options), had_by(chosen.ev.latest, chosen.result)
-    scale_time = request.scale_time if retry.more_time else None
-    scale_memory = request.scale_memory if retry.more_memory else None
-    time = time_options(script.options, earlier, had, limits, scale=scale_time)
+    earlier, had = by_long_name(chosen.entry.submission.options), chosen.ev.latest or Attempt()
+    scale_time = request.scale_time if chosen.ev.state is State.TIMEOUT else None
+    scale_memory = request.scale_memory if chosen.ev.state is State.OUT_OF_MEMORY else None
+    in_all_s = whole_s(chosen.result, had.elapsed_s)
+    time = time_options(script.options, earlier, had, limits, scale=scale_time, in_all_s=in_all_s)
     memory = memory_options(script.options, earlier, had, limits, scale=scale_memory)
     exclude = exclude_options(script.options, earlier, request.exclude_nodes)
     log, no_more = source.log_for(retry), time.why_not or memory.why_not
@@ -229,8 +242,6 @@ def _again(ev: Eval, settled: EvalResults, outcome: Verdict, cause: str | None) 
         reason=_why_not_ok(settled) if is_explained else str(ev.state),
         cause=cause,
         attempt=len(ev.jobs) + 1,
-        more_time=ev.state is State.TIMEOUT,
-        more_memory=ev.state is State.OUT_OF_MEMORY,
         log=None if succeeded else _log_to_go_on_from(settled),
     )
 
@@ -273,3 +284,124 @@ def _not_worth_it(ev: Eval, settled: EvalResults, outcome: Verdict) -> str:
         elif result.status == UNREADABLE:
             why = "it COMPLETED, and its log cannot be read"
     return f"{why}; name it to run it again anyway" if why else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that a job gets where the eval runs; None: no limit, or unknown."""
+
+    time_s: float | None = None
+    node_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """sbatch's options, and the changes in words; `why_not`: why there is no more of what it lacked."""
+
+    argv: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    why_not: str = ""
+
+
+def limits_in(named: str, partitions: Sequence[Partition], node_memory: Mapping[str, int]) -> Limits:
+    """Of several partitions the one that allows most; `named` as --partition has them, "" for the default.
+
+    `node_memory`: by partition, the bytes of its largest node.
+    """
+    sizes = [node_memory[p.name] for p in named_partitions(named, partitions) if p.name in node_memory]
+    return Limits(longest_s(named, partitions), max(sizes, default=None))
+
+
+def time_options(
+    script: Mapping[str, str],
+    earlier: Mapping[str, str],
+    had: Attempt,
+    limits: Limits,
+    *,
+    scale: float | None,
+    in_all_s: float | None = None,
+) -> Options:
+    """`--time`; `earlier`: the options that its last submission had above the script's. `scale`: None for no more.
+
+    `in_all_s`: how long all its samples would take, at the pace of those that it finished.
+    """
+    given_s = time_option(earlier.get("time", ""))
+    if scale is None:
+        return _time(max(given_s, time_option(script.get("time", "")) or 0.0)) if given_s else Options()
+    times_s = (had.time_limit_s, given_s, time_option(script.get("time", "")), had.elapsed_s)
+    had_s = next((time_s for time_s in times_s if time_s), None)
+    if had_s is None:
+        return Options(why_not="its time limit is unknown; raise --time in its script")
+    most_s = limits.time_s or math.inf
+    needed_s = max(had_s * scale, (in_all_s or 0.0) * _PACE_MARGIN)
+    whole_minutes_s = math.ceil(round(needed_s / 60, 3)) * 60.0
+    new_s = max(min(whole_minutes_s, most_s), had_s, time_option(script.get("time", "")) or 0.0)
+    if new_s <= had_s:
+        return Options(
+            _time(had_s).argv,
+            why_not=f"it already had the partition's limit of {clock(had_s)}; choose a partition with a longer one",
+        )
+    is_rounded = new_s == whole_minutes_s and round(new_s - needed_s, 3) > 0
+    rounded = " (rounded up to minutes)" if is_rounded else ""
+    return Options(_time(new_s).argv, (f"time {clock(had_s)} -> {clock(new_s)}{rounded}",))
+
+
+def memory_options(
+    script: Mapping[str, str], earlier: Mapping[str, str], had: Attempt, limits: Limits, *, scale: float | None
+) -> Options:
+    """`--mem`, `--mem-per-cpu` or `--mem-per-gpu`, whichever it had; `--mem-per-cpu` if it had none."""
+    kind = next((name for options in (earlier, script) for name in _MEMORY if name in options), None)
+    given = parse_mem_option(earlier.get(kind, "")) if kind else None
+    own = parse_mem_option(script.get(kind, "")) if kind else None
+    if scale is None:
+        return Options((f"--{kind}={_mib(max(given, own or 0))}",)) if kind and given else Options()
+    if kind is not None and (given or own) is None:
+        return Options(why_not="it already had all the memory of its nodes; choose larger nodes in its script")
+    if kind is None:
+        kind, given = "mem-per-cpu", _per_cpu(had)
+    had_bytes = max(given or 0, own or 0)
+    if not had_bytes:
+        return Options(why_not="the memory it had is unknown; raise --mem in its script")
+    new_bytes = int(max(min(math.ceil(had_bytes * scale), _most(kind, had, limits)), had_bytes))
+    if _mib(new_bytes) == _mib(had_bytes):
+        return Options(
+            (f"--{kind}={_mib(had_bytes)}",), why_not=f"it already had all of a node's memory ({_mib(had_bytes)})"
+        )
+    return Options((f"--{kind}={_mib(new_bytes)}",), (f"{kind} {_mib(had_bytes)} -> {_mib(new_bytes)}",))
+
+
+def exclude_options(script: Mapping[str, str], earlier: Mapping[str, str], nodes: str) -> Options:
+    """`--exclude`: the script's own nodes, those of its last submission, and `nodes`, in sbatch's notation."""
+    if not nodes and "exclude" not in earlier:
+        return Options()
+    own = script.get("exclude", "")
+    if "/" in own:  # sbatch(1): a file that lists them
+        return Options(why_not=f"its script excludes the nodes listed in {own}; add {nodes} to that file")
+    parts = [part for text in (own, earlier.get("exclude", ""), nodes) for part in split_nodes(text)]
+    return Options((f"--exclude={','.join(dict.fromkeys(parts))}",), (f"excluding {nodes}",) if nodes else ())
+
+
+def _time(seconds: float) -> Options:
+    return Options((f"--time={clock(seconds)}",))
+
+
+def _per_cpu(had: Attempt) -> int | None:
+    figures = had.figures or had.accounted
+    memory_bytes = figures.memory_requested_bytes if figures is not None else None
+    return None if not memory_bytes or not had.cpus else math.ceil(memory_bytes / had.cpus)
+
+
+def _most(kind: str, had: Attempt, limits: Limits) -> float:
+    """The most that one node allows of this kind, for a job on one node; other jobs are left to sbatch."""
+    whole = limits.node_memory_bytes
+    if whole is None:
+        return math.inf
+    if kind == "mem":
+        return whole
+    parts = had.cpus if kind == "mem-per-cpu" else sum((had.gpus or {}).values())
+    is_one_node = had.node_list and not {",", "["} & {*had.node_list}
+    return whole // _MIB // parts * _MIB if parts and is_one_node else math.inf
+
+
+def _mib(size: int) -> str:
+    return f"{math.ceil(size / _MIB)}M"

@@ -13,15 +13,13 @@ from evalmon_agent.experiment import scripts as scripts_file
 from evalmon_agent.experiment.experiment_lock import release_if_over
 from evalmon_agent.experiment.settings_file import refuse_world_writable
 from evalmon_agent.jobs import register
-from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.submission.plan import Prepared, Script, plan
 from evalmon_agent.submitting.preview import output_warnings, preview
-from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
-from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
+from evalmon_agent.submitting.submit_evals import EvalSubmitter, Mode, SubmitReport, start_monitor_jobs
 from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.words.sizes import counted
 
@@ -61,15 +59,17 @@ def resolve(session: Session, *, sleep: Callable[[float], object] = time.sleep) 
 
 def prepare_scripts(session: Session, scripts: Sequence[Script], entries: Sequence[Entry]) -> list[Prepared]:
     """The submissions of these scripts, beside what the registry has already. UsageError if they do not fit."""
+    paths = {script.path for script in scripts}
+    accepted = [entry.submission for entry in entries if entry.is_eval and entry.accepted is not None]
     planned = plan(
         scripts,
         root=session.experiment.root,
-        registered=_scripts(entries),
-        taken=_output_dirs(entries, {script.path for script in scripts}),
+        registered={other.script for other in accepted if other.script},
+        taken={other.output_dir for other in accepted if other.output_dir and other.script not in paths},
         environ=session.environ,
     )
     _refuse_too_large(planned, session.settings)
-    submissions = [replace(submission, token=new_token()) for submission in planned]
+    submissions = [replace(submission, token=register.new_token()) for submission in planned]
     return list(map(Prepared, scripts, submissions))
 
 
@@ -95,7 +95,7 @@ def submit_prepared(
         return
     try:
         EvalSubmitter(session, report, mode, sleep).submit(prepared)
-        report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
+        start_monitor_jobs(session, report, mode=mode)
     except KeyboardInterrupt:
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # another Ctrl-C shall not replace what is true
         try:
@@ -132,15 +132,3 @@ def _refuse_too_large(planned: Sequence[Submission], settings: Settings) -> None
                 f"{submission.script}: an array of {count} evals, more than max_submit: {most} allows "
                 f"at once; split the array, or raise max_submit"
             )
-
-
-def _scripts(entries: Sequence[Entry]) -> set[str]:
-    return {e.submission.script for e in entries if e.is_eval and e.submission.script and e.accepted}
-
-
-def _output_dirs(entries: Sequence[Entry], planned: set[str]) -> set[str]:
-    return {
-        e.submission.output_dir
-        for e in entries
-        if e.is_eval and e.submission.output_dir and e.accepted and e.submission.script not in planned
-    }

@@ -18,6 +18,7 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.private import private_file
 from evalmon_agent.jobs.eval_scripts import launcher_for
+from evalmon_agent.jobs.monitor_jobs import placed
 from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch
@@ -26,10 +27,8 @@ from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
 from evalmon_agent.slurm.sbatch import in_effect, path_beforehand
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive, longest_s, named_partitions
-from evalmon_agent.submission.monitor_script import placement_of
 from evalmon_agent.submission.plan import Prepared, Script
-from evalmon_agent.submitting.start_monitor_jobs import Mode
-from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
+from evalmon_agent.submitting.submit_evals import Mode, SubmitReport, Totals
 from evalmon_agent.words.durations import clock, time_option
 from evalmon_agent.words.sizes import counted, listed
 
@@ -67,13 +66,12 @@ def preview(session: Session, prepared: Sequence[Prepared], report: SubmitReport
     accepted = []
     for job in jobs:
         submission, tested = job.prepared.submission, answers[job.asks_for]
-        entry = {"name": submission.name, "script": submission.script}
         if tested.refusal and not is_submit_limit(tested.refusal):
-            report.refused.append({**entry, "error": tested.refusal})
+            report.refuse(submission, tested)
             continue
         accepted.append(job)
         why = f"when there is room: {tested.refusal}" if tested.refusal else job.prepared.why
-        report.submitted.append({**entry, "why": why} if why else entry)
+        report.add(submission, why=why)
     report.warnings += _too_long(accepted, partitions)
     report.totals = _totals(session, accepted, partitions, mode=mode)
 
@@ -102,8 +100,7 @@ def _answers(session: Session, jobs: Sequence[_Job], report: SubmitReport) -> Ma
 
 def _ask(session: Session, prepared: Prepared) -> Tested:
     submission = prepared.submission
-    launcher = launcher_for(session.experiment, session.settings, prepared)
-    with private_file(submission.token, os.path.basename(submission.script), launcher) as path:
+    with private_file(submission.token, os.path.basename(submission.script), launcher_for(session, prepared)) as path:
         argv = sbatch.argv(path, options=[sbatch.TEST_ONLY, *submission.options])
         return session.slurm.test(argv, cwd=os.path.dirname(submission.script))
 
@@ -123,14 +120,13 @@ def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str
 
 
 def _totals(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
-    sizes = [job.prepared.submission.size for job in jobs]
-    hours = [_gpu_hours(job, partitions) for job in jobs]
-    known_hours = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
+    hours = [(job.prepared.submission.size, _gpu_hours(job, partitions)) for job in jobs]
+    known_hours = [size * each for size, each in hours if each is not None]
     return Totals(
-        evals=sum(sizes),
+        evals=sum(size for size, _ in hours),
         monitor_jobs=_monitor_job_count(session, jobs, partitions, mode=mode),
         gpu_hours=sum(known_hours) if known_hours or not jobs else None,
-        evals_without_gpu_hours=sum(size for size, each in zip(sizes, hours, strict=True) if each is None),
+        evals_without_gpu_hours=sum(size for size, each in hours if each is None),
     )
 
 
@@ -153,7 +149,7 @@ def _monitor_job_count(session: Session, jobs: Sequence[_Job], partitions: Seque
     alive = set() if isinstance(queue, Failure) else {row.job_id for row in queue.rows if row.goes_on}
     if state is not None and state.sidecar is not None and state.sidecar.job_id in alive:
         return 1
-    where = session.settings.sidecar.partition or placement_of([job.options for job in jobs], {}).partition
+    where = placed(session.settings.sidecar, [job.options for job in jobs], {}).partition
     return 1 if is_exclusive(where, partitions, linear=session.slurm.gives_whole_nodes()) else 2
 
 

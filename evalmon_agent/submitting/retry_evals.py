@@ -17,27 +17,27 @@ from evalmon_agent.evidence.result import worst
 from evalmon_agent.experiment import scripts
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import ForeignError, OwnedFiles
-from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.jobs.eval_scripts import change_since, read
+from evalmon_agent.jobs.register import new_token
 from evalmon_agent.monitor.finish import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.submission.plan import Prepared, read_script
-from evalmon_agent.submission.retry_limits import Limits, exclude_options, limits_in
 from evalmon_agent.submission.retry_plan import (
     ChosenEval,
     Retry,
     RetryRequest,
     RetryScript,
     decide,
+    exclude_options,
+    limits_in,
     submissions,
     with_options,
 )
 from evalmon_agent.submitting.prepare import check, prepare_scripts, resolve, submit_prepared
-from evalmon_agent.submitting.start_monitor_jobs import Mode
-from evalmon_agent.submitting.submit_evals import SubmitReport
+from evalmon_agent.submitting.submit_evals import Mode, SubmitReport
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.registry import Entry, eval_name, latest
 from evalmon_agent.tracking.timeline import unmeasured
@@ -60,7 +60,10 @@ def retry(
     if not dry_run:
         resolve(session, sleep=sleep)
     report = SubmitReport()
-    state = _look(session)
+    observer = Observer(session, role="command")
+    polled = observer.observe_once(at_least_s=0).state
+    # With the figures that are available without waiting.
+    state = measure(observer, Measurer(session=session, retry_delay_s=0.0), polled)
     chosen = named_evals(request.names, state.names, experiment=experiment.root)
     request = replace(request, chosen=frozenset(chosen))
     partitions, node_memory = slurm.partitions(), slurm.node_memory()
@@ -74,14 +77,6 @@ def retry(
     prepared = [*retrier.prepared(state), *_refused_before(session, state, request, report)]
     submit_prepared(session, prepared, report, mode=mode, dry_run=dry_run, sleep=sleep)
     return report
-
-
-def _look(session: Session) -> ExperimentState:
-    """The present state, with the figures that are available without waiting."""
-    observer = Observer(session, role="command")
-    state = observer.observe_once(at_least_s=0).state
-    measurer = Measurer(session=session, retry_delay_s=0.0)
-    return measure(observer, measurer, state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +169,8 @@ class _Retrier:
                 self._skip(chosen.ev, source)
             return
         session, evals = self.session, list[ChosenEval]()
-        limits = self._limits(source)
+        named = session.environ.get("SBATCH_PARTITION") or source.script.head.options.get("partition", "")
+        limits = limits_in(named, self.partitions, self.node_memory)
         for chosen in group:
             new = with_options(chosen, source, self.request, limits)
             if isinstance(new, str):
@@ -183,10 +179,6 @@ class _Retrier:
                 evals.append(new)
         most = session.settings.max_submit
         yield from submissions(source, evals, most=most, environ=session.environ, new_token=new_token)
-
-    def _limits(self, source: RetryScript) -> Limits:
-        named = self.session.environ.get("SBATCH_PARTITION") or source.script.head.options.get("partition", "")
-        return limits_in(named, self.partitions, self.node_memory)
 
     def _skip(self, ev: Eval, why: str) -> None:
         if why:

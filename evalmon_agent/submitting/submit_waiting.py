@@ -16,7 +16,7 @@ from typing import Literal
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.state import LastSaved
-from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs import register
 from evalmon_agent.jobs.eval_scripts import change_since
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.progress_bar import progress_bar
@@ -31,7 +31,8 @@ from evalmon_agent.tracking.registry import Entry, Submission, in_queue, waiting
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.sizes import counted
 
-Sleep = Callable[[float], object]
+Role = Literal["submitting", "looking", "monitor job"]
+"""What this process is: a command that submits, another command, the sidecar or the completion job."""
 Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
 """Why it stopped. `room`, `stagger`: evalmon's settings; `limit`: the site's limit; `stuck`: sbatch cannot run here."""
 
@@ -56,35 +57,6 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where this process submits from.
-
-    `environ`: the environment that the evals get; None if it is lost. `any_environment`: the user runs a command
-    that submits, so this environment is the right one. `is_job`: in a monitor job, where sbatch may be forbidden.
-    """
-
-    environ: Mapping[str, str] | None
-    any_environment: bool = False
-    is_job: bool = False
-
-    def is_for(self, entry: Entry) -> bool:
-        """Whether an eval gets the environment that it was planned with."""
-        if self.environ is None or entry.planned is None:
-            return False
-        return self.any_environment or is_same(self.environ, entry.planned.environment)
-
-
-def in_monitor_job(environ: Mapping[str, str]) -> Place:
-    """The sidecar or the completion job, with the environment that it carries."""
-    return Place(carried(environ), is_job=True)
-
-
-def on_command(environ: Mapping[str, str], *, submits: bool) -> Place:
-    """A command. `submits`: like submit and retry; any other command submits only if its environment is the same."""
-    return Place(for_evals(environ), any_environment=submits)
-
-
-@dataclass(frozen=True, slots=True)
 class _Full:
     """The site took no more: its message, and how many evals were in the queue then."""
 
@@ -95,14 +67,23 @@ class _Full:
 
 @dataclass(slots=True)
 class Submitter:
-    """Submits for one process. `sleep` returns True if a signal cut it short."""
+    """Submits for one process. `sleep` returns True if a signal cut it short.
+
+    A monitor job, where sbatch may be forbidden, submits with the environment that it carries, which may be lost;
+    `submit` and `retry` with their own, which is the right one; another command only what is to have its environment.
+    """
 
     session: Session
-    place: Place
-    sleep: Sleep = time.sleep
+    role: Role
+    sleep: Callable[[float], object] = time.sleep
     _forbidden: str = ""
     _full: _Full | None = None
     _saved: LastSaved = field(default_factory=LastSaved)
+    _environ: Mapping[str, str] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        environ = self.session.environ
+        self._environ = carried(environ) if self.role == "monitor job" else for_evals(environ)
 
     @property
     def is_full(self) -> bool:
@@ -119,12 +100,13 @@ class Submitter:
             register.resolve(self.session, sleep=self.sleep)
         except SlurmUnavailableError as error:
             return _because(progress, "room", str(error))
-        if self._full is not None and self._is_still_full():
-            return _because(progress, "limit", self._full.message)
+        full = self._full
+        if full is not None and self._is_still(full):
+            return _because(progress, "limit", full.message)
         self._full = None
         while True:
             left = waiting(ledger.entries())
-            mine = [entry.submission for entry in left if self.place.is_for(entry)]
+            mine = [entry.submission for entry in left if self._is_for_us(entry)]
             if not mine or self._forbidden:
                 return self._nothing_to_do_here(progress, left)
             # Whether each still waits is checked under the lock; listing all of them anew each time would be slow.
@@ -137,16 +119,22 @@ class Submitter:
                         break
                     show(number)
 
+    def _is_for_us(self, entry: Entry) -> bool:
+        """Whether an eval gets the environment that it was planned with."""
+        if self._environ is None or entry.planned is None:
+            return False
+        return self.role == "submitting" or is_same(self._environ, entry.planned.environment)
+
     def _is_of_interest(self, entry: Entry) -> bool:
         """Whether it waits, or its job must be looked for; a command that submits has looked for it already."""
         is_planned = entry.planned is not None and entry.accepted is None
-        return is_planned or (entry.is_open and entry.is_eval and not self.place.any_environment)
+        return is_planned or (entry.is_open and entry.is_eval and self.role != "submitting")
 
     def _submit_next(self, submission: Submission, progress: Progress, *, until_monotonic_s: float) -> bool:
         """Submit one eval as soon as `stagger` allows; returns whether to go on with the next one."""
         settings = self.session.settings
-        while (claimed := claims.claim_evals(self.session, submission, saved=self._saved)) == "too soon":
-            pause_s = claims.seconds_to_wait(self.session.experiment.ledger.index(), settings.stagger, now=time.time())
+        while (claimed := register.claim_evals(self.session, submission, saved=self._saved)) == "too soon":
+            pause_s = register.seconds_to_wait(self.session)
             if time.monotonic() + pause_s > until_monotonic_s:
                 _because(progress, "stagger", f"stagger: {settings.stagger:g} s")
                 return False
@@ -171,8 +159,8 @@ class Submitter:
         change = change_since(submission.script, script or b"")
         if change:
             progress.changes[submission.token] = change
-        session = replace(self.session, slurm=Slurm(self.place.environ or {}))
-        outcome = register.submit(session, submission, elsewhere=self.place.is_job)
+        session = replace(self.session, slurm=Slurm(self._environ or {}))
+        outcome = register.submit(session, submission, elsewhere=self.role == "monitor job")
         return self._take_outcome(submission, outcome, progress)
 
     def _take_outcome(self, submission: Submission, outcome: Submitted, progress: Progress) -> bool:
@@ -191,12 +179,10 @@ class Submitter:
         progress.refused.append((submission, outcome))
         return True
 
-    def _is_still_full(self) -> bool:
+    def _is_still(self, full: _Full) -> bool:
         """Whether no eval has ended since; every five minutes it is tried anyway, as other jobs may have made room."""
-        full = self._full
-        if full is None or time.monotonic() - full.at_monotonic_s >= _ASK_AGAIN_S:
-            return False
-        return self._evals_in_queue() >= full.in_queue
+        is_recent = time.monotonic() - full.at_monotonic_s < _ASK_AGAIN_S
+        return is_recent and self._evals_in_queue() >= full.in_queue
 
     def _evals_in_queue(self) -> int:
         entries = self.session.experiment.ledger.entries()

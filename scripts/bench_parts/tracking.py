@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench_parts.contenders import EVALMON
 from bench_parts.counted import Call, Counted, by_name
 from bench_parts.sidecar_watch import Mark, SidecarWatch
 
@@ -122,7 +123,7 @@ class Tracking:
 
     def _timed(self, verb: str) -> float:
         began = time.monotonic()
-        words = [str(Path(sys.executable).with_name("evalmon")), verb, str(self._experiment)]
+        words = [str(EVALMON), verb, str(self._experiment)]
         subprocess.run(words, env=self._counted.environ, capture_output=True, text=True, check=False)
         return time.monotonic() - began
 

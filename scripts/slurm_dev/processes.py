@@ -137,6 +137,12 @@ def open_paths(pid: int) -> list[str]:
     return found
 
 
+def parent(pid: int) -> int | None:
+    """The pid of a process's parent; None if it ended."""
+    stat = _stat(pid)
+    return None if stat is None else int(stat[1])
+
+
 def argv(pid: int) -> list[str]:
     """The command line of a process; empty if it ended, or is a kernel thread."""
     try:
@@ -150,8 +156,8 @@ def descendants(ancestors: Iterable[Process]) -> list[Process]:
     """The living children, grandchildren and so on of some processes, without these themselves."""
     children: dict[int, list[Process]] = {}
     for process in everyone():
-        if stat := _stat(process.pid):
-            children.setdefault(int(stat[1]), []).append(process)
+        if (pid := parent(process.pid)) is not None:
+            children.setdefault(pid, []).append(process)
     found: list[Process] = []
     front = [process.pid for process in ancestors]
     while front:

@@ -1,6 +1,5 @@
 """Finds what can be hit now: evalmon's processes and the experiments' jobs."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,15 +82,8 @@ def _is_sampler(place: Place, pid: int) -> bool:
 
 
 def _is_batch(pid: int) -> bool:
-    return processes.name(_parent(pid)) == "slurmstepd"
-
-
-def _parent(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[1])
-    except OSError:
-        return os.getpid()
+    parent = processes.parent(pid)
+    return parent is not None and processes.name(parent) == "slurmstepd"
 
 
 _ROLES: dict[str, Callable[[Place, int], bool]] = {

@@ -10,7 +10,7 @@ import time
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files.lock import held
 from evalmon_agent.files.private import append_line, read_private
-from evalmon_agent.files.proc import LockKind
+from evalmon_agent.files.proc import LockKind, boot_id
 from evalmon_agent.files.replace import replace_atomically
 from verify_filesystem.finding import Finding
 from verify_filesystem.meeting import Meeting
@@ -55,7 +55,7 @@ def overlapping(holds: list[Hold]) -> int:
 
 def _worker(kind: LockKind, rounds: int, place: str, number: int) -> dict[str, object]:
     chance = random.Random(number)
-    boot = _boot()
+    boot = boot_id()
     holds: list[Hold] = []
     problems: list[str] = []
     for turn in range(rounds):
@@ -88,8 +88,3 @@ def _lines(place: str) -> tuple[int, int]:
         return 0, 0
     torn = sum(not line.endswith(" end") or len(line.split()) != 4 for line in lines)
     return len(lines) - torn, torn
-
-
-def _boot() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()

@@ -53,8 +53,7 @@ def real_setting(index: int | None) -> Setting:
         raise NoGpuError(f"GPU {wanted} is sliced (MIG): NVML has no utilization of it that could be compared")
     if not program:
         raise NoGpuError("no nvidia-smi on PATH to compare with")
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
-    return Setting(name, uuid, driver, program, {**clean, "CUDA_VISIBLE_DEVICES": uuid})
+    return Setting(name, uuid, driver, program, {**_outside_slurm(), "CUDA_VISIBLE_DEVICES": uuid})
 
 
 def _handle(wanted: str) -> object:
@@ -68,6 +67,10 @@ def _is_sliced(handle: object) -> bool:
         return bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
     except pynvml.NVMLError:
         return False
+
+
+def _outside_slurm() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
 
 
 def standin_setting(scratch: Path, options: argparse.Namespace) -> Setting:
@@ -84,7 +87,6 @@ def standin_setting(scratch: Path, options: argparse.Namespace) -> Setting:
     world.gpus[0].power_w = curve(busy, idle=70, full=350)
     world.write()
     program = world.install_nvidia_smi(scratch / "bin")
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
-    environment = world.environment(clean, CUDA_VISIBLE_DEVICES=world.gpus[0].uuid)
+    environment = world.environment(_outside_slurm(), CUDA_VISIBLE_DEVICES=world.gpus[0].uuid)
     environment["LD_LIBRARY_PATH"] += f":{build_cuda(library)}"
     return Setting("a stand-in", world.gpus[0].uuid, world.driver, str(program), environment, start=world.epoch)

@@ -15,10 +15,10 @@ import pytest
 from agent.in_a_job import RUN, environ
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.jobs.monitor_jobs import script
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submission.monitor_script import script
 from evalmon_agent.tracking.registry import Intent, Submission
 from experiments import STARTED, Exp, ended, record_script
 from fake_slurm import FakeSlurm

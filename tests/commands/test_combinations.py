@@ -15,14 +15,14 @@ from evalmon_agent.commands.status import status
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.commands.watch import WatchReport, watch
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.jobs.submit_monitor_job import active_jobs
+from evalmon_agent.jobs.adoption import parse_requests
+from evalmon_agent.jobs.monitor_jobs import active_jobs
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.environment import for_monitor_jobs
-from evalmon_agent.submission.adoption import parse_requests
 from evalmon_agent.submission.retry_plan import RetryRequest
 from evalmon_agent.submitting.retry_evals import retry
 from evalmon_agent.submitting.submit_evals import SubmitReport
-from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job
+from evalmon_agent.submitting.submit_waiting import Submitter
 from evalmon_agent.tracking.registry import Accepted, Intent, Refused, Submission
 from experiments import Exp, ended, pending, running
 
@@ -53,7 +53,7 @@ def retried(exp: Exp, *names: str) -> SubmitReport:
 
 def in_job(exp: Exp, settings: Settings) -> Submitter:
     environ = {**for_monitor_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
-    return Submitter(exp.session(settings, environ=environ), in_monitor_job(environ), lambda _: None)
+    return Submitter(exp.session(settings, environ=environ), "monitor job", lambda _: None)
 
 
 def completes(exp: Exp, job_id: str, settings: Settings = QUICK) -> None:

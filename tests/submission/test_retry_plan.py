@@ -60,9 +60,9 @@ def test_a_failed_eval_is_retried_unchanged(state: State, cause: str) -> None:
     assert Retry(str(state), cause) == decided(ended(state))
 
 
-def test_an_eval_that_ran_out_of_time_or_memory_gets_more() -> None:
-    assert Retry("TIMEOUT", "time-limit", more_time=True) == decided(ended(State.TIMEOUT))
-    assert Retry("OUT_OF_MEMORY", "unknown", more_memory=True) == decided(ended(State.OUT_OF_MEMORY, exit_code=137))
+def test_an_eval_that_ran_out_of_time_or_memory_is_retried() -> None:
+    assert Retry("TIMEOUT", "time-limit") == decided(ended(State.TIMEOUT))
+    assert Retry("OUT_OF_MEMORY", "unknown") == decided(ended(State.OUT_OF_MEMORY, exit_code=137))
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,11 @@ from evalmon_agent.commands.submit import submit
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.ledger import Ledger
 from evalmon_agent.experiment.state import LastSaved
-from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs import register
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.environment import for_monitor_jobs
 from evalmon_agent.submitting.submit_evals import SubmitReport
-from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter
 from evalmon_agent.tracking.registry import Entries, Intent, Planned, Submission, waiting
 from experiments import Exp, ended, pending
 
@@ -61,7 +61,7 @@ def submitted(exp: Exp, settings: Settings = TWO, *, mode: Any = "sidecar", **en
 def in_job(exp: Exp, settings: Settings = TWO, sleep: Callable[[float], object] = time.sleep, **more: str) -> Submitter:
     """Submit as the sidecar of that submission would, with the environment that Slurm gives it."""
     environ = {**for_monitor_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": "77", **more}
-    return Submitter(exp.session(settings, environ=environ), in_monitor_job(environ), sleep)
+    return Submitter(exp.session(settings, environ=environ), "monitor job", sleep)
 
 
 def scripts(exp: Exp) -> list[str]:
@@ -140,9 +140,9 @@ def test_late_submissions_get_the_first_submits_environment_which_is_in_no_file(
         .split("\0")[:-1]
     )
     assert "SBATCH_ACCOUNT" not in carried
-    on_the_node = {**carried, "TMPDIR": "/job/77", "SLURM_JOB_ID": "77", "SLURM_MEM_PER_NODE": "9", "PATH": "/node"}
-    session = exp.session(TWO, environ={**on_the_node, "PATH": carried["PATH"]})
-    Submitter(session, in_monitor_job(on_the_node)).run()
+    on_the_node = {**carried, "TMPDIR": "/job/77", "SLURM_JOB_ID": "77", "SLURM_MEM_PER_NODE": "9"}
+    session = exp.session(TWO, environ={**on_the_node, "PATH": f"/node:{carried['PATH']}"})
+    Submitter(session, "monitor job").run()
     first, late = ((exp.slurm.directory / f"env.{name}_epoch0.slurm").read_bytes() for name in "ac")
     assert sorted(first.split(b"\0")) == sorted(late.split(b"\0"))
     assert b"HF_TOKEN=hf_secret" in late
@@ -409,10 +409,10 @@ def test_a_claim_reads_only_what_was_registered_since_the_last(tmp_path: Path) -
     exp = Exp(tmp_path)
     exp.register(**{f"r1_{number}": str(number) for number in range(300)})
     submissions = [Submission(f"r2/{number}", f"/{number}.slurm", token=f"{number:x}") for number in range(3)]
-    assert claims.claim_evals(exp.session(Settings()), submissions[0]) == "claimed"
+    assert register.claim_evals(exp.session(Settings()), submissions[0]) == "claimed"
     Ledger(exp.experiment.registry).append(Planned(submissions[1], 1.0))
     before = faults.bytes_read()
-    assert claims.claim_evals(exp.session(Settings()), submissions[2]) == "claimed"
+    assert register.claim_evals(exp.session(Settings()), submissions[2]) == "claimed"
     assert faults.bytes_read() - before < os.path.getsize(exp.experiment.registry) / 3
 
 
@@ -424,14 +424,14 @@ def test_a_claim_loads_the_state_only_if_it_changed(tmp_path: Path) -> None:
     exp.observer().observe_once()
     submissions = [Submission(f"r2/{number}", f"/{number}.slurm", token=f"{number:x}") for number in range(3)]
     session, saved = exp.session(Settings(max_submit=302)), LastSaved()
-    assert claims.claim_evals(session, submissions[0], saved=saved) == "claimed"
+    assert register.claim_evals(session, submissions[0], saved=saved) == "claimed"
     before = faults.bytes_read()
-    assert claims.claim_evals(session, submissions[1], saved=saved) == "claimed"
+    assert register.claim_evals(session, submissions[1], saved=saved) == "claimed"
     assert faults.bytes_read() - before < os.path.getsize(exp.experiment.state) / 3
-    assert claims.claim_evals(session, submissions[2], saved=saved) == "no room"
+    assert register.claim_evals(session, submissions[2], saved=saved) == "no room"
     exp.slurm.show([ended("1"), ended("2")])
     exp.observe_to_the_end()
-    assert claims.claim_evals(session, submissions[2], saved=saved) == "claimed"
+    assert register.claim_evals(session, submissions[2], saved=saved) == "claimed"
 
 
 @faults.needs_strace
@@ -456,7 +456,7 @@ def test_an_eval_that_another_process_submits_during_a_search_stays_with_that_pr
     def meanwhile(_: float) -> None:
         other = dataclasses.replace(session, experiment=Experiment.at(str(exp.root)))
         register.resolve(other, sleep=lambda _: None)
-        assert claims.claim_evals(other, submission) == "claimed"
+        assert register.claim_evals(other, submission) == "claimed"
 
     [entry] = register.resolve(session, sleep=meanwhile)
     assert (entry.is_open, entry.is_waiting) == (True, False)

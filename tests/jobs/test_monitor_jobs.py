@@ -5,48 +5,46 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import second_user
+from evalmon_agent.jobs.monitor_jobs import MonitorJobKind, cut_time, options, placed, script
 from evalmon_agent.settings import MonitorJobSettings, Settings
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
-from evalmon_agent.submission.monitor_script import (
-    Placement,
-    cut_time,
-    options,
-    placement_of,
-    script,
-    time_min,
-)
 
 MAIN = Partition("main", True, 4 * 3600.0, False)
 LONG = Partition("long", False, None, False)
 SHORT = Partition("short", False, 1800.0, True)
 ALL = (LONG, MAIN, SHORT)
 JOB = MonitorJobSettings(time="1-00:00:00", mem="200M")
-NOWHERE = Placement()
 
 
-def submitted(job: MonitorJobSettings = JOB, place: Placement = NOWHERE, **more: object) -> list[str]:
-    known = {"kind": "sidecar", "time_limit": "240", **more}
-    return options(job, place, **known)
+def place(job: MonitorJobSettings) -> tuple[str | None, str | None, str | None]:
+    return job.partition, job.account, job.qos
+
+
+def submitted(
+    job: MonitorJobSettings = JOB, kind: MonitorJobKind = "sidecar", afterany: Sequence[str] = ()
+) -> list[str]:
+    return options(job, kind, ALL, afterany=afterany)
 
 
 def test_the_most_common_options_of_the_evals_are_used() -> None:
     found = [{"partition": "a", "account": "x"}, {"partition": "b"}, {"partition": "b", "qos": ""}]
-    assert Placement("b", "x", None) == placement_of(found, {})
+    assert ("b", "x", None) == place(placed(JOB, found, {}))
 
 
 def test_sbatchs_variables_take_precedence_over_the_scripts() -> None:
     environ = {"SBATCH_PARTITION": "env", "SBATCH_ACCOUNT": "", "SBATCH_QOS": "high"}
-    assert Placement("env", "x", "high") == placement_of([{"partition": "a", "account": "x"}], environ)
+    assert ("env", "x", "high") == place(placed(JOB, [{"partition": "a", "account": "x"}], environ))
 
 
 def test_options_that_the_evals_leave_out_are_left_out() -> None:
-    assert NOWHERE == placement_of([], {})
+    assert placed(JOB, [], {}) == JOB
     assert [] == [option for option in submitted() if option.startswith(("--partition", "--account", "--qos"))]
 
 
@@ -59,26 +57,26 @@ def test_the_options_of_a_monitor_job() -> None:
         "--nodes=1",
         "--ntasks=1",
         "--requeue",
-        "--partition=p",
+        "--partition=main",
         "--account=a",
         "--qos=q",
+        "--time-min=10",
     ]
-    assert expected == submitted(place=Placement("p", "a", "q"))
+    assert expected == submitted(placed(JOB, [{"partition": "main", "account": "a", "qos": "q"}], {}))
 
 
 def test_settings_take_precedence_over_the_evals_options() -> None:
     job = MonitorJobSettings(
         time="5", mem="1G", partition="mine", account="acct", qos="low", extra=["--nice", "--comment=x y"]
     )
-    found = submitted(job, Placement("p", "a", "q"))
+    found = submitted(placed(job, [{"partition": "p", "account": "a", "qos": "q"}], {}))
     assert ["--partition=mine", "--account=acct", "--qos=low", "--nice", "--comment=x y"] == found[-5:]
 
 
 def test_a_gpu_is_never_requested() -> None:
-    place = placement_of(
-        [{"gres": "gpu:1", "gpus": "1", "constraint": "a100", "partition": "gpu"}], {"SBATCH_GRES": "gpu"}
-    )
-    assert not any("gres" in option or "gpus" in option for option in submitted(place=place))
+    evals = [{"gres": "gpu:1", "gpus": "1", "constraint": "a100", "partition": "gpu"}]
+    found = submitted(placed(JOB, evals, {"SBATCH_GRES": "gpu"}))
+    assert not any("gres" in option or "gpus" in option for option in found)
 
 
 def test_a_completion_job_depends_on_all_evals_whatever_their_end() -> None:
@@ -129,7 +127,9 @@ def test_select_linear_gives_whole_nodes_unless_a_partition_shares_them() -> Non
     ("limit", "expected"), [("240", ["--time-min=10"]), ("10", []), ("5", []), ("0", ["--time-min=10"])]
 )
 def test_a_sidecar_has_a_minimum_time(limit: str, expected: list[str]) -> None:
-    assert expected == time_min(limit)
+    job = MonitorJobSettings(time=limit, mem="200M", partition="long")
+    assert expected == [option for option in submitted(job) if option.startswith("--time-min")]
+    assert not any(option.startswith("--time-min") for option in submitted(job, "completion"))
 
 
 def test_the_default_resources_are_small() -> None:
@@ -162,7 +162,7 @@ def test_successors_are_submitted_to_the_same_place_as_the_first_job() -> None:
     lines = text.replace("exec ", "env -0; exec true ").encode()
     done = subprocess.run(["sh"], input=lines, env={}, capture_output=True, check=True)
     inside = dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if "=" in entry)
-    assert placement_of([{"partition": "other"}], inside) == Placement("gpu", "lab", "a b")
+    assert place(placed(JOB, [{"partition": "other"}], inside)) == ("gpu", "lab", "a b")
 
 
 class OneOfOurs:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.errors import UsageError
-from evalmon_agent.submission.adoption import (
+from evalmon_agent.jobs.adoption import (
     SlurmJob,
     WatchRequest,
     parse_requests,
