@@ -28,6 +28,7 @@ _BODIES = {
     "squeue": """
 case "$*" in
 *"-j "*) for id; do [ -e "$dir/ends/$id" ] && cat "$dir/ends/$id"; done; exit 0 ;;
+*%Z*) cat "$dir/places.out"; exit 0 ;;
 esac
 cat "$dir/squeue.out"
 for file in "$dir"/queue/*; do [ -e "$file" ] && cat "$file"; done
@@ -112,6 +113,9 @@ class Job:
     def over(self) -> bool:
         return self.state not in _OVER
 
+    def place_row(self) -> str:
+        return RS + US.join((self.id, str(self.submitted), "gpu", "lab", "normal", self.work_dir)) + "\n"
+
     def queue_row(self) -> str:
         started = "N/A" if self.started is None else str(self.started)
         ended = "N/A" if self.ended is None else str(self.ended)
@@ -176,6 +180,7 @@ class FakeSlurm:
         """Make squeue and sacct show these jobs, and seff those that are over and were measured."""
         jobs = list(jobs)
         self.answer("squeue", "".join(job.queue_row() for job in jobs if job.queued))
+        self.answer("places", "".join(job.place_row() for job in jobs if job.queued))
         self.answer("sacct", "".join(job.account_rows() for job in jobs if job.accounted))
         for number in {job.id.partition("_")[0] for job in jobs}:
             of_number = (job.details() for job in jobs if job.queued and job.id.partition("_")[0] == number)

@@ -40,7 +40,9 @@ _SHORT_MEMORY_S = 120.0
 
 _INTERPRETER = "interpreter"
 _START_TIMEOUT_S = 20.0
-_ALL_THAT_JOBS_IMPORT = "import evalmon_agent.commands.complete, evalmon_agent.commands.sidecar, psutil, yaml"
+_ALL_THAT_JOBS_IMPORT = (
+    "import evalmon_agent.commands.complete, evalmon_agent.commands.sidecar, psutil, yaml, zstandard"
+)
 
 
 def check_programs(slurm: Slurm) -> list[Finding]:

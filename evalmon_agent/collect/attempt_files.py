@@ -349,7 +349,7 @@ class _OwnLogs:
         """With the directory that its settings file names, which is noted."""
         path = kind.settings_of(program)
         if path is not None and kind.program.directory_option not in (program.options or {}):
-            is_damaged = (OSError, yaml.YAMLError, RecursionError, UnicodeDecodeError)
+            is_damaged = (OSError, yaml.YAMLError, RecursionError, ValueError)  # `2026-02-30`
             with suppress(*is_damaged), self._reader.files.open(path) as (descriptor, _):
                 settings = yaml.safe_load(read_at(descriptor, 0, _SETTINGS_BYTES).decode())
                 if isinstance(settings, dict):

@@ -37,6 +37,8 @@ _UNITS = {
 """By the unit in which a value is kept, what others are in it."""
 # Local time is at most 14 h away from UTC; a torn `timestamp_unix` is much farther away.
 _MAX_OFFSET_S = 15 * 3600
+# Farther away some zone's time is none that a computer knows.
+_YEARS = range(1970, 9999)
 _TORN = ""
 # nvmlClocksEventReason* (nvml.h): the power cap, and what makes a GPU slower than its settings would.
 _SW_POWER_CAP = 0x04
@@ -335,6 +337,7 @@ def _time(cell: str) -> datetime | None:
     if not _TIME.fullmatch(cell):
         return None
     try:
-        return datetime.strptime(cell, "%Y/%m/%d %H:%M:%S.%f")  # noqa: DTZ007 (nvidia-smi prints no zone)
+        time = datetime.strptime(cell, "%Y/%m/%d %H:%M:%S.%f")  # noqa: DTZ007 (nvidia-smi prints no zone)
     except ValueError:
         return None
+    return time if time.year in _YEARS else None

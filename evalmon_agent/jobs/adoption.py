@@ -115,12 +115,14 @@ def _add_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[JobId]) -> N
 def with_places(slurm: Slurm, jobs: Sequence[SlurmJob]) -> list[SlurmJob]:
     """These jobs with where they run and write: by accounting, else by the controller, which takes a call for each.
 
-    Of those for which that would be too many calls, it is unknown until they end.
+    Where that would be too many calls, squeue says where the others run; where they write is unknown until they end.
     """
     places: dict[tuple[JobId, float | None], JobDetails] = {}
     for chunk in _chunks(job.job_id for job in jobs):
         places |= {(place.job_id, place.submitted_at): place for place in slurm.places(chunk)}
     missing = {whole_job(job.job_id) for job in jobs if (place := _place(places, job)) is None or place.output is None}
+    if len(missing) > _ASKED_ONE_BY_ONE:
+        places = {(place.job_id, place.submitted_at): place for place in slurm.places_in_queue()} | places
     for job_id in sorted(missing, key=number_of)[:_ASKED_ONE_BY_ONE]:
         places |= {(place.job_id, place.submitted_at): place for place in slurm.details(job_id)}
     return [replace(job, place=_place(places, job)) for job in jobs]

@@ -67,6 +67,11 @@ class Slurm:
             answer = self._ask_sacct(sacct.PLACES, sacct.by_id(job_ids))
         return [] if isinstance(answer, Failure) else sacct.parse_places(answer)
 
+    def places_in_queue(self) -> list[scontrol.JobDetails]:
+        """Where all my queued and running jobs run, in one call; not where they write. Empty without answer."""
+        answer = self._parsed(squeue.places_argv(), squeue.parse_places)
+        return [] if isinstance(answer, Failure) else answer
+
     def details(self, job_id: JobId) -> list[scontrol.JobDetails]:
         """What the controller knows of a job, or of an array's tasks; empty once it has forgotten it."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from evalmon_agent.slurm.scontrol import JobDetails, known
 from evalmon_agent.words import durations
 from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, parse_job_id
@@ -17,6 +18,9 @@ _FORMAT = "\x1e" + "\x1f".join(_FIELDS)
 _RECORD = re.compile(r"\x1e([^\x1e]+)")
 # Printed before each cluster's rows if SLURM_CLUSTERS names several, even with -h.
 _CLUSTER_LINE = "\nCLUSTER: "
+
+# In the order of JobDetails; the path comes last, like the name.
+_PLACES = "\x1e%i\x1f%V\x1f%P\x1f%a\x1f%q\x1f%Z"
 
 _CLOCK = _FIELDS.index("%M")
 
@@ -64,6 +68,21 @@ class SqueueAnswer:
 def argv() -> list[str]:
     """All jobs of this user, also ended ones and those in hidden partitions, one row per array task."""
     return ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o", _FORMAT]
+
+
+def places_argv() -> list[str]:
+    """Where all these jobs run."""
+    return ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o", _PLACES]
+
+
+def parse_places(text: str) -> list[JobDetails]:
+    """The rows of `places_argv()`'s answer, without their outputs, which squeue does not know."""
+    records = (record.removesuffix("\n").split("\x1f", _PLACES.count("\x1f")) for record in _RECORD.findall(text))
+    return [
+        JobDetails(job_id, parse_stamp(submit), *map(known, where))
+        for shown_id, submit, *where in records
+        if len(where) == _PLACES.count("\x1f") - 1 and (job_id := parse_job_id(shown_id)) is not None
+    ]
 
 
 def end_argv(job_id: JobId) -> list[str]:

@@ -20,7 +20,7 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.submission.plan import Prepared, Script, plan
 from evalmon_agent.submitting.preview import output_warnings, preview
 from evalmon_agent.submitting.submit_evals import EvalSubmitter, Mode, SubmitReport, start_monitor_jobs
-from evalmon_agent.tracking.registry import Entry, Submission
+from evalmon_agent.tracking.registry import Entry, Submission, waiting
 from evalmon_agent.words.sizes import counted
 
 
@@ -93,32 +93,34 @@ def submit_prepared(
     if dry_run:
         preview(session, prepared, report, mode=mode)
         return
+    submissions = [item.submission for item in prepared]
+    submissions += [entry.submission for entry in waiting(session.experiment.ledger.entries())]
     try:
         EvalSubmitter(session, report, mode, sleep).submit(prepared)
         start_monitor_jobs(session, report, mode=mode)
     except KeyboardInterrupt:
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # another Ctrl-C shall not replace what is true
         try:
-            raise StoppedError(f"interrupted: {_so_far(session, prepared)}") from None
+            raise StoppedError(f"interrupted: {_so_far(session, submissions)}") from None
         finally:
             signal.signal(signal.SIGINT, handler)
 
 
-def _so_far(session: Session, prepared: Sequence[Prepared]) -> str:
+def _so_far(session: Session, submissions: Sequence[Submission]) -> str:
     """What an interrupted command has submitted by the records, and what to do about the rest."""
     index = session.experiment.ledger.index()
-    entries = [entry for item in prepared if (entry := index.of_token(item.submission.token)) is not None]
-    total = sum(item.submission.size for item in prepared)
+    entries = [entry for item in submissions if (entry := index.of_token(item.token)) is not None]
+    total = sum(item.size for item in submissions)
     submitted = sum(entry.submission.size for entry in entries if entry.accepted is not None)
-    waiting = sum(entry.submission.size for entry in entries if entry.is_waiting)
+    left = sum(entry.submission.size for entry in entries if entry.is_waiting)
     doubtful = [entry.submission.name for entry in entries if entry.is_open and not entry.is_waiting]
     if submitted == total:
         return f"{counted(total, 'eval')} submitted; run the same command again for the monitor jobs"
-    if not (submitted or waiting or doubtful):
+    if not (submitted or left or doubtful):
         return "nothing was submitted"
     parts = [f"{submitted} of {counted(total, 'eval')} submitted"]
     parts += [f"perhaps also {name}" for name in doubtful]
-    parts += [f"{waiting} wait to be submitted"] * bool(waiting)
+    parts += [f"{left} wait to be submitted"] * bool(left)
     return f"{', '.join(parts)}; run the same command again to submit the rest"
 
 

@@ -131,6 +131,16 @@ def test_without_accounting_queued_jobs_are_watched_and_the_reason_is_given_for_
     assert list(exp.state()["evals"]) == ["a"]
 
 
+def test_of_many_jobs_without_accounting_the_directory_is_known(exp: Exp) -> None:
+    folders = {str(number): str(exp.root / f"d{number}") for number in range(101, 251)}
+    exp.slurm.show([running(number, work_dir=folder) for number, folder in folders.items()])
+    exp.slurm.fail("sacct", "sacct: error: Slurm accounting storage is disabled")
+    assert watch(exp, *(f"e{number}={number}" for number in folders)).returncode == 0
+    found = {ev["job_id"]: ev["output_dir"] for ev in exp.state()["evals"].values()}
+    assert found == folders
+    assert len(exp.slurm.calls("scontrol")) < 110
+
+
 @pytest.mark.survives("S6")
 @pytest.mark.parametrize("word", ["1;rm", "../x", "123.0", "$(touch canary)", "a=", "--all"])
 def test_an_invalid_id_is_refused_before_any_process_starts(exp: Exp, word: str) -> None:

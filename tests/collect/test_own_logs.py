@@ -129,7 +129,9 @@ def test_a_known_log_is_kept_when_its_file_is_gone_and_read_again_when_it_change
     assert found_of(program(tmp_path), before=before).logs == first.logs
 
 
-@pytest.mark.parametrize(("text", "named"), [("output_path: out\n", "out"), ("model: hf\n", ""), ("[", None)])
+@pytest.mark.parametrize(
+    ("text", "named"), [("output_path: out\n", "out"), ("model: hf\n", ""), ("[", None), ("seen: 2026-02-30\n", None)]
+)
 def test_the_directory_may_be_named_in_a_settings_file(tmp_path: Path, text: str, named: str | None) -> None:
     (tmp_path / "c.yaml").write_text(text)
     results = tmp_path / "out" / "m" / "results_2026-11-25T17-58-37.243692.json"

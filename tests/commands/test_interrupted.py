@@ -104,6 +104,20 @@ def test_an_interrupted_submit_says_how_many_are_submitted_and_the_next_submits_
     assert exp.slurm.calls("sacct") == []  # it need not look for an unknown job
 
 
+def test_an_interrupted_submit_counts_the_evals_that_waited_already(exp: Exp) -> None:
+    (exp.root / "evalmon.yaml").write_text("max_submit: 4\n")
+    assert run(exp, "submit", ".")[0] == 0
+    assert evals(exp).total() == 4
+    (exp.root / "evalmon.yaml").write_text("max_submit: 100\n")
+    said = interrupted(exp, "submit", ".", when=waits_at(exp, "t06_"))
+    left = COUNT - 4
+    waits = f"{left - 3} wait to be submitted"
+    assert said == f"3 of {left} evals submitted, {waits}; run the same command again to submit the rest"
+    exp.slurm.mend("sbatch")
+    assert run(exp, "submit", ".")[0] == 0
+    assert (len(evals(exp)), set(evals(exp).values())) == (COUNT, {1})
+
+
 def test_after_the_last_eval_the_monitor_jobs_are_named(exp: Exp) -> None:
     said = interrupted(exp, "submit", ".", when=waits_at(exp, "evalmon-completion"))
     assert said == f"{COUNT} evals submitted; run the same command again for the monitor jobs"

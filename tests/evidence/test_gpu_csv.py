@@ -116,6 +116,12 @@ def test_a_time_stamp_without_its_last_digits_is_torn() -> None:
     assert parse(f"{header}{row[:-6]}\n").rows == ()
 
 
+@pytest.mark.parametrize("year", ["0001", "1969", "9999"])
+def test_a_time_that_not_every_zone_has_is_none(year: str) -> None:
+    table = parse(SMI_HEADER + smi_row(0) + year + smi_row(1)[4:])
+    assert (len(table.rows), table.bad_lines) == (1, 1)
+
+
 def test_other_lines_nuls_and_impossible_values_are_counted_and_left_out() -> None:
     foreign = [
         "Unable to determine the device handle for GPU 0000:41:00.0: Unknown Error",
