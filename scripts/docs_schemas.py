@@ -76,6 +76,7 @@ def field_docstrings(record: type) -> dict[str, str]:
         field.target.id: str(below.value.value)
         for field, below in pairwise(definition.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if not ast.unparse(field.annotation).startswith("ClassVar")
         if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
     }
 
