@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timeline import Event
+from evalmon_agent.tracking.tracker import Facts, Tracker
 
 
 def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[Event]:

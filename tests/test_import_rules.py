@@ -18,7 +18,7 @@ FORBIDDEN = {
     "errors": "words.states",
     "progress_bar": "words.states",
     "words": "files.replace",
-    "files": "tracking.fold",
+    "files": "tracking.tracker",
     "evidence": "settings",
     "evidence.kinds": "collect.eval_logs",
     "settings": "evidence.result",

@@ -108,7 +108,7 @@ class Sidecar:
             reason = self._turn()
         if self._stop.name == "SIGTERM":
             with suppress(EvalmonError, OSError):
-                reason = self._hand_over.preempted() or reason
+                reason = self._hand_over.hand_over_if_preempted() or reason
         self._observer.notifier.finish(self._session, self._stop.pause, at_most_s=self._hand_over.left_s())
         self._note(BlockKind.MONITOR_STOPPED, "sidecar", self._stopped(reason))
         self._log_notes()

@@ -46,9 +46,9 @@ _Job = TypeVar("_Job", bound=Hashable)
 class ObservedJob:
     """What is known of one job. `printed`: paths in the frameworks' own closing lines in its output.
 
-    `is_watched`: somebody looked from its start to its end, but not on `nodes_unseen` of its nodes; `left_out`: so many
-    programs are not recorded; `names_framework`: its script does, which proves nothing; `not_all_read`: why not all
-    that may be its logs were.
+    `is_watched`: somebody looked from its start to its end, but not on `nodes_unseen` of its nodes; `left_out`: how
+    many programs are not recorded; `names_framework`: its script names an eval framework, which proves nothing;
+    `not_all_read`: why some files that may be its logs were not read.
     """
 
     started_at: float
@@ -267,7 +267,7 @@ class _Claims(Generic[_Job]):
         for name in self._printed.get(log.path, ()):
             job = self._jobs[name]
             if _is_between(log, job.started_at, job.ended_at):
-                named = [number for number, program in enumerate(job.programs) if _is_named(program, log)]
+                named = [number for number, program in enumerate(job.programs) if _was_seen_writing(program, log)]
                 numbers = named or [n for n, program in enumerate(job.programs) if could_have_written(program, log)]
                 yield _Claim(name, numbers[0] if len(numbers) == 1 else None, job.started_at, job.ended_at)
 
@@ -278,7 +278,8 @@ class _Claims(Generic[_Job]):
             return
         claims = [*near, *self._at(log, [None])]
         names = [self._names_task(claim, log) for claim in claims]
-        # Being told other tasks says something only where another program was told this one: tags stand for tasks.
+        # A name may be a tag for several tasks, so a program that names others is ruled out only if another one names
+        # exactly this task.
         is_told = True in names
         yield from (claim for claim, is_its in zip(claims, names, strict=True) if is_its is not False or not is_told)
         yield from self._unseen.at(log)
@@ -346,11 +347,11 @@ def _is_of(owner: Owner[_Job], number: int, program: ObservedProgram, log: EvalL
 
 
 def _may_be_of(program: ObservedProgram, log: EvalLog) -> bool:
-    """The same where its process was not seen to write that: it may have been seen to write this one."""
-    return _is_named(program, log) or could_have_written(program, log)
+    """Whether it may be this program's: its process was seen to write it, or nothing that is known rules it out."""
+    return _was_seen_writing(program, log) or could_have_written(program, log)
 
 
-def _is_named(program: ObservedProgram, log: EvalLog) -> bool:
+def _was_seen_writing(program: ObservedProgram, log: EvalLog) -> bool:
     return any(is_this(written, log.path) for written in program.wrote)
 
 

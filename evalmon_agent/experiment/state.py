@@ -21,10 +21,10 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.private import opened, read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.tracking.blocks import Block, BlockKind, blocks_in, transition
-from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.records import SCHEMA, ExperimentState, Logged, MonitorJob, Recovered
 from evalmon_agent.tracking.registry import Entry, Registration, has_registration, unregistered
 from evalmon_agent.tracking.timeline import Event
+from evalmon_agent.tracking.tracker import Facts, Tracker
 from evalmon_agent.words.job_id import JobId
 
 # 10,000 evals take 5 MB.

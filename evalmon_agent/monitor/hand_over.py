@@ -42,7 +42,7 @@ class HandOver:
         """Why this sidecar should end now, or None; also submits its successor shortly before its time limit."""
         return self._replaced(observed) or self._in_the_way(observed) or self._at_the_limit(observed)
 
-    def preempted(self) -> str | None:
+    def hand_over_if_preempted(self) -> str | None:
         """After a TERM: submit a successor if Slurm preempted this job and will not run it again.
 
         A requeued job comes back by itself, and a job that somebody cancelled must not get a successor.
@@ -108,7 +108,7 @@ class HandOver:
 
 
 def last_moment(started_at: float, ends_at: float) -> float:
-    """Until when a sidecar with a successor stays: ten seconds before its end, or a twentieth of a short time limit."""
+    """When a sidecar ends at the latest: 10 s before its time limit, or 5 % of the limit before it if that is less."""
     return ends_at - min(_LAST_S, _LAST_OF_LIFE * max(ends_at - started_at, 0.0))
 
 

@@ -25,10 +25,10 @@ from evalmon_agent.summary.notifications import EvalFailure, failures_among
 from evalmon_agent.tracking import blocks
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.blocks import BlockKind
-from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.records import Eval, ExperimentState, Outage, Refusal
 from evalmon_agent.tracking.registry import Entry, update_monitor_jobs, update_unsubmitted
 from evalmon_agent.tracking.timeline import EndedAttempt, Event, Transition, slurm_says
+from evalmon_agent.tracking.tracker import Tracker
 from evalmon_agent.tracking.verdict import (
     NO_RESULTS,
     EvalResults,

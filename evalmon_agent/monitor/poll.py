@@ -33,10 +33,10 @@ from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.notifications import EvalFailure, notifications
 from evalmon_agent.tracking import blocks
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import AccountAnswer, ExperimentState, Measurement, Outbox, QueueAnswer
 from evalmon_agent.tracking.registry import Entry, update_presence
 from evalmon_agent.tracking.timeline import EndedAttempt, unmeasured
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 

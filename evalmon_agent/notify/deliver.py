@@ -190,7 +190,7 @@ class Journal:
         return {t.label: self._failing[t.name].last.why for t in targets if t.name in self._failing}
 
     def is_sending(self, now: float) -> bool:
-        """Whether another process sends; of one on another host only time tells that it was killed."""
+        """Whether another process sends; one on another host counts as killed once it should have ended."""
         if self._began is None:
             return False
         holder = parse_holder(self._began.by.encode())
@@ -205,7 +205,7 @@ class Journal:
     def outbox(
         self, owed: Outbox | None, notifications: Iterable[Notification], targets: Sequence[Target]
     ) -> Outbox | None:
-        """What the journal must still get: these notifications, after what it is `owed`."""
+        """What is still to be appended to the journal: `owed`, left from an earlier save, then these notifications."""
         events = (Occurred(notification, _recipients(notification, targets)) for notification in notifications)
         text = encode(event for event in events if event.to).decode()
         if owed is not None or not text:

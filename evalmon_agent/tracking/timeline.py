@@ -25,7 +25,7 @@ CLOCKS_DIFFER_S = 300.0
 """The same if earlier attempts are unknown, so that numbers say nothing: munge refuses clocks further apart."""
 
 _AFTER_ITS_END = 12.0
-"""How many times a second after an attempt's end counts: nothing of it starts then, but the next attempt may."""
+"""The weight of each second after an attempt's end: nothing of it starts then, but the next attempt may."""
 
 FIRST_SUBMIT_S = 5.0
 """How long after our sbatch the Submit of a job's first attempt may lie; a later one points to a requeue."""
@@ -134,8 +134,9 @@ def _aligned(attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: J
 def _may_be(attempt: Attempt, report: JobReport, number: int, facts: JobFacts) -> bool:
     """Whether this report can be of this attempt, the `number`th that Slurm knows (from 0).
 
-    `report.restart` counts at least the known attempts before it. The same number is enough if the attempt ran; while
-    squeue shows it waiting, a reported start belongs to an earlier attempt. Otherwise the start must lie in its time.
+    A report's restart number is never below the attempt's number. If the two are equal, that is enough for an attempt
+    that ran; while squeue shows it waiting, a reported start belongs to an earlier attempt. Otherwise the report's
+    start must lie in the attempt's time.
 
     Example: accounting has one attempt, started at 10:00, since it lost an earlier one. A report with restart 1 and
     start 10:00 can be of it (1 >= 0, and the times agree); one with restart 0 and start 09:00 cannot.
@@ -374,8 +375,8 @@ def unlogged(path: Sequence[Step], logged: Sequence[Logged]) -> Iterator[tuple[S
     log differ (LOST, and back again), the log goes on from where it is. A log that is ahead of the path, as after a
     lost state, gets nothing.
 
-    Two attempts that ended alike differ by their Submit: accounting forgets the end of an attempt that was requeued
-    after it, and the next attempt's end must not be taken for that one.
+    Two attempts that ended alike differ by their Submit: once an ended attempt is requeued, accounting no longer has
+    its end, and the next attempt's end must not be taken for it.
     """
     to_log = [step for step in path if step.state is not State.PENDING or step.attempt is not None]
     if not to_log:

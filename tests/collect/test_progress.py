@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from evalmon_agent.collect.collect import progress
 from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import ExperimentState, JobReport, SelfReport, Witness
 from evalmon_agent.tracking.registry import Registration, Submission
+from evalmon_agent.tracking.tracker import Facts
 from experiments import record_script
 from folding import fold
 from zips import Member, zip_of

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.monitor.poll import read_local
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.registry import Accepted, Intent, Submission
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.job_id import JobId
 from experiments import Exp, ended
 

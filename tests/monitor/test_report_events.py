@@ -13,9 +13,9 @@ from evalmon_agent.figures import Figures
 from evalmon_agent.files.pinned import Pinned
 from evalmon_agent.monitor import log_blocks
 from evalmon_agent.monitor.log_blocks import result_log, settled_by
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState, Measurement
 from evalmon_agent.tracking.timeline import Event
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, account, accounts, queue, report, reported, row, told
 

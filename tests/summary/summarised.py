@@ -12,8 +12,8 @@ from evalmon_agent.figures import Figures
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Evidence, Measurement, MonitorJob
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from tracking.rows import (

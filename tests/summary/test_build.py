@@ -14,8 +14,8 @@ from evalmon_agent.figures import Figures
 from evalmon_agent.summary.build import total_time_s
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import NO_COST
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import ExperimentState, Refusal
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.states import State
 from summary.summarised import LOG, finished, left, measured, mixed, only, summary_of
 from tracking.rows import Told, account, accounts, launcher, queue, registered, report, reported, row, told

@@ -11,8 +11,8 @@ from evalmon_agent.figures import Figures
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Cost, ExperimentCost, Summary
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Evidence, Measurement, Waiting
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from summary.summarised import GPU, LOG, left, measured

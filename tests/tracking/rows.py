@@ -7,7 +7,6 @@ from typing import Any
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.records import (
     AccountAnswer,
     Alert,
@@ -20,6 +19,7 @@ from evalmon_agent.tracking.records import (
 )
 from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.tracking.timeline import EndedAttempt, Event, Step, Transition
+from evalmon_agent.tracking.tracker import Facts, Tracker
 from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.states import TERMINAL, State
 from folding import fold

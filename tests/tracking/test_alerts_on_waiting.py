@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.tracking.alerts import action_for, starved_by
-from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.records import Job, QueueAnswer
+from evalmon_agent.tracking.tracker import Facts, Tracker
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, queue, registered, row, told
 

@@ -29,7 +29,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Attempt, Eval
 from evalmon_agent.tracking.registry import (
     Accepted,
@@ -42,6 +41,7 @@ from evalmon_agent.tracking.registry import (
     update_unsubmitted,
 )
 from evalmon_agent.tracking.timeline import slurm_says
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from tracking.simulated_slurm import EPOCH, MAX_LAG_S, MIN_JOB_AGE_S, Cluster, TrueJob, clusters, without_suspensions

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from evalmon_agent.tracking.fold import Facts
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.states import State
 from tracking.rows import JOB, T, Told, account, accounts, launcher, queue, registered, report, reported, row, told
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from evalmon_agent.tracking.fold import Facts
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 from tracking.rows import T, account, accounts, launcher, queue, registered, report, reported, row, told
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import ExperimentState, Logged, MonitorJob
 from evalmon_agent.tracking.registry import (
     Abandoned,
@@ -17,6 +16,7 @@ from evalmon_agent.tracking.registry import (
     What,
     update_monitor_jobs,
 )
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.states import State
 from tracking.rows import Told, queue, registered, row, told
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Logged, Recovered
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.states import State
 from tracking.rows import JOB, Told, queue, report, reported, row, told
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from evalmon_agent.experiment.state import recover
 from evalmon_agent.figures import Figures
 from evalmon_agent.tracking.blocks import BlockKind, all_complete, blocks_in, compute_metrics, join, note, state_change
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import ExperimentState, Logged, Measurement, MonitorJob, Recovered
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.states import State
 from tracking.rows import JOB, NAME, T, Told, account, accounts, queue, registered, row
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from evalmon_agent.figures import Figures
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Measurement
 from evalmon_agent.tracking.timeline import EndedAttempt, ids_to_account, in_order, unmeasured
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.states import State
 from tracking.rows import (
     JOB,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
 from evalmon_agent.evidence.result import STATUSES, UNREADABLE, EvalLog, EvalResult
 from evalmon_agent.evidence.result import SUCCESS as SUCCESS_STATUS
-from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport, Witness
+from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.tracking.verdict import EvalResults, settle, verdict, verdicts, witnesses_agree
 from evalmon_agent.words.states import TERMINAL, State
 from tracking.rows import (

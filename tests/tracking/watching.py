@@ -15,9 +15,9 @@ from evalmon_agent.monitor.log_blocks import blocks_of, settled_by
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import coming_alert
 from evalmon_agent.tracking.blocks import BlockKind, blocks_in, join
-from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.records import ExperimentState, Measurement, QueueAnswer
 from evalmon_agent.tracking.timeline import EndedAttempt, Event, ids_to_account, in_order, unmeasured
+from evalmon_agent.tracking.tracker import Facts, Tracker
 from evalmon_agent.words.states import State
 from folding import fold
 from tracking.simulated_slurm import Cluster

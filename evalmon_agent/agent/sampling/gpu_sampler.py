@@ -35,7 +35,7 @@ _COVERED = 0.9
 
 _METRICS = ("NVML_GPM_METRIC_GRAPHICS_UTIL", "NVML_GPM_METRIC_SM_UTIL", "NVML_GPM_METRIC_ANY_TENSOR_UTIL")
 
-# A lost GPU is looked for again so often.
+# A lost GPU is tried again after this time.
 LOOK_AGAIN_AFTER_S = 300.0
 _LOOK_EVERY_S = 1.0
 _DRIVER_GPUS = "/proc/driver/nvidia/gpus"
@@ -135,7 +135,7 @@ def _driver_gpus() -> int:
 
 
 def _other_makers() -> str:
-    """Said plainly: only NVIDIA's are sampled."""
+    """Part of the error if the node has accelerators of another maker, else ""."""
     if os.path.exists("/dev/kfd"):
         return "; this node has AMD GPUs (/dev/kfd), which are not sampled: only NVIDIA's are"
     if os.path.exists("/sys/module/xe") or os.path.exists("/sys/module/habanalabs"):
@@ -152,7 +152,7 @@ class Gpus:
         self.devices = devices
         self._nvml = nvml
         self._readers: dict[str, GpuReader] = {}
-        self._lost_until_s: dict[str, float] = {}
+        self._retry_lost_at_s: dict[str, float] = {}
         self._look_again_after_s = look_again_after_s
 
     def sample(self) -> tuple[bytes, list[str]]:
@@ -160,15 +160,15 @@ class Gpus:
         rows, troubles, at_unix_s = b"", [], time.time()
         self._restart_if_all_are_lost()
         for device in self.devices:
-            is_lost = device.uuid in self._lost_until_s
-            if is_lost and time.monotonic() < self._lost_until_s[device.uuid]:
+            is_lost = device.uuid in self._retry_lost_at_s
+            if is_lost and time.monotonic() < self._retry_lost_at_s[device.uuid]:
                 continue
             try:
                 reading = self._reader(device).read()
-                self._lost_until_s.pop(device.uuid, None)
+                self._retry_lost_at_s.pop(device.uuid, None)
             except LostError as lost:
                 self._readers.pop(device.uuid, None)
-                self._lost_until_s[device.uuid] = time.monotonic() + self._look_again_after_s
+                self._retry_lost_at_s[device.uuid] = time.monotonic() + self._look_again_after_s
                 if is_lost:
                     continue
                 reading = dict.fromkeys(GpuColumn, str(lost))
@@ -192,7 +192,7 @@ class Gpus:
 
     def _restart_if_all_are_lost(self) -> None:
         """Restart NVML if no handle is in use: some lost GPUs come back only then."""
-        if len(self._lost_until_s) == len(self.devices) and time.monotonic() >= min(self._lost_until_s.values()):
+        if len(self._retry_lost_at_s) == len(self.devices) and time.monotonic() >= min(self._retry_lost_at_s.values()):
             with suppress(NvmlCallError):  # then the GPUs stay lost
                 self._nvml.restart()
 
@@ -310,7 +310,7 @@ class GpuReader:
         return self._nvml.ask_first_of(*((name, self._gpu) for name in reasons))
 
     def _energy(self) -> tuple[float, float] | str:
-        """Joules since the look before, and the mean power over that time."""
+        """Joules since the last row, and the mean power over that time."""
         energy_mj, at_s = self._ask_gpu("nvmlDeviceGetTotalEnergyConsumption"), time.monotonic()
         before, self._energy_before = self._energy_before, (at_s, energy_mj)
         if before is None or energy_mj < before[1] or at_s <= before[0]:

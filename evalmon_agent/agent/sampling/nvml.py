@@ -132,7 +132,7 @@ class Nvml:
         self.ask("nvmlInit")
 
     def _device_at(self, index: int) -> Iterator[Device]:
-        """The device, or None without a handle: then it belongs to another job, or is lost."""
+        """The device; nothing if NVML gives no handle, since it belongs to another job or is lost."""
         try:
             handle = self.ask("nvmlDeviceGetHandleByIndex", index)
             uuid = self.ask("nvmlDeviceGetUUID", handle)
