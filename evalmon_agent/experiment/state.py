@@ -102,7 +102,10 @@ class Held:
         return self._unregistered
 
     def take_in(self, facts: Facts, *, lost_after_s: float) -> list[Event]:
-        """What happened by these facts; without any nothing has, since the state was saved by `take_in` as well."""
+        """What happened by these facts; without any nothing has, since the state was saved by `take_in` as well.
+
+        A changed `lost_after` counts from the next poll on.
+        """
         if not facts and not self.is_tracked:
             return []
         self.tracker.apply(facts)
@@ -119,7 +122,9 @@ class Held:
     def save(self, *, mode: int = 0o600) -> None:
         """Replace state.json atomically. OSError: the file and `generation` are unchanged."""
         self.state.generation += 1
-        document = {**msgspec.structs.asdict(self.state), "evals": self.tracker.encoded()}
+        # A tracker made now would take all that the state is owed for known.
+        evals = self.tracker.encoded() if self.is_tracked else self.state.evals
+        document = {**msgspec.structs.asdict(self.state), "evals": evals}
         try:
             replace_atomically(self._path, msgspec.json.encode(document), mode=mode)
         except OSError:

@@ -77,11 +77,11 @@ def places_argv() -> list[str]:
 
 def parse_places(text: str) -> list[JobDetails]:
     """The rows of `places_argv()`'s answer, without their outputs, which squeue does not know."""
-    records = (record.removesuffix("\n").split("\x1f", _PLACES.count("\x1f")) for record in _RECORD.findall(text))
+    rows = (_without_cluster_line(record).removesuffix("\n").split("\x1f") for record in _RECORD.findall(text))
     return [
-        JobDetails(job_id, parse_stamp(submit), *map(known, where))
-        for shown_id, submit, *where in records
-        if len(where) == _PLACES.count("\x1f") - 1 and (job_id := parse_job_id(shown_id)) is not None
+        JobDetails(job_id, parse_stamp(row[1]), *map(known, row[2:]))
+        for row in rows
+        if len(row) == _PLACES.count("\x1f") + 1 and (job_id := parse_job_id(row[0])) is not None
     ]
 
 

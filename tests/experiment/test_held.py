@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.monitor.poll import read_local
+from evalmon_agent.tracking.records import ExperimentState, Outbox
 from evalmon_agent.tracking.registry import Accepted, Intent, Submission
 from evalmon_agent.tracking.tracker import Facts
 from evalmon_agent.words.job_id import JobId
@@ -49,6 +50,25 @@ def test_what_is_owed_is_known_of_a_state_that_is_not_followed(tmp_path: Path) -
     exp.register(r1_a="11")
     exp.slurm.show([ended("11")])
     exp.observer().observe_once(at_least_s=0)
-    observer = exp.observer()
-    state = observer.transact(lambda _state, _now: [])
-    assert ["r1/a"] == [owed.ev.name for owed in observer.unmeasured(state)]
+    for is_saved in (False, True):
+        observer = exp.observer()
+
+        def change(state: ExperimentState, now: float, *, is_saved: bool = is_saved) -> list[list[str]]:
+            del now
+            state.completions += is_saved
+            return []
+
+        state = observer.transact(change)
+        assert ["r1/a"] == [owed.ev.name for owed in observer.unmeasured(state)]
+
+
+def test_what_a_killed_observer_left_to_be_logged_does_not_hide_what_is_owed(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11")])
+    exp.observer().observe_once(at_least_s=0)
+    saved = held(exp)
+    saved.state.outbox = Outbox(len(exp.log().encode()), "[note]\n\n")
+    saved.save()
+    assert exp.evalmon("status", ".").returncode == 0
+    assert exp.log().count("COMPUTE_METRICS") == 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.squeue import Parser, SqueueAnswer, SqueueRow, argv
+from evalmon_agent.slurm.squeue import Parser, SqueueAnswer, SqueueRow, argv, parse_places
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL, State
 
@@ -197,3 +197,17 @@ def test_a_large_answer_of_garbage_takes_linear_time(piece: str) -> None:
     started = time.monotonic()
     parse(record() + piece * 1_000_000)
     assert time.monotonic() - started < 10
+
+
+def test_places_are_read_between_the_lines_of_clusters_and_bad_rows_are_left_out() -> None:
+    def place(*fields: str) -> str:
+        return "\x1e" + "\x1f".join(fields) + "\n"
+
+    good = place("7", "1700000000", "gpu", "(null)", "normal", "/w/a b")
+    task = place("8_1", "1700000000", "gpu", "lab", "normal", "/w/pair")
+    text = "CLUSTER: a\n" + good + "\nCLUSTER: b\n" + task + place("x") + place("9", "1", "gpu") + place(*"9" * 7)
+    found = [(d.job_id, d.submitted_at, d.partition, d.account, d.qos, d.work_dir) for d in parse_places(text)]
+    assert found == [
+        ("7", 1_700_000_000.0, "gpu", None, "normal", "/w/a b"),
+        ("8_1", 1_700_000_000.0, "gpu", "lab", "normal", "/w/pair"),
+    ]
