@@ -357,14 +357,16 @@ class JobsDirectory:
         Raises:
             OSError: it is as it was.
         """
-        data = json.dumps(without_surrogates(report), allow_nan=False).encode() + b"\n"
-        replace_atomically(name, data, dir_fd=self._descriptor)
+        text = json.dumps(report, allow_nan=False)
+        if "\\ud" in text:
+            text = json.dumps(without_surrogates(report), allow_nan=False)
+        replace_atomically(name, f"{text}\n".encode(), dir_fd=self._descriptor)
 
 
 def _from_json(data: bytes) -> Any:
     """The value; None if it is none, or not UTF-8, or has a number that JSON does not have."""
     try:
-        value = without_surrogates(json.loads(data.decode()))
+        value = json.loads(data.decode())
         json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
         return None

@@ -126,8 +126,7 @@ class _Logs:
         if outputs.output is not None:
             return outputs
         by_slurm = self._session.slurm.details(ev.job_id)
-        paths = (by_slurm[0].output, by_slurm[0].errors) if by_slurm else ()
-        return Outputs(*(None if path and "%" in path else path for path in paths))  # `%3a` is not filled in
+        return Outputs(by_slurm[0].output, by_slurm[0].errors) if by_slurm else outputs
 
 
 class _Tail:

@@ -304,7 +304,7 @@ class TestMetrics:
         assert (status, one["job_id"], one["state"], one["source"]) == (0, "11", "COMPLETED", "seff")
         assert one["cpu_efficiency_pct"] == 12.5
 
-    @pytest.mark.parametrize("how", ["no data", "broken", "absent", "running in it"])
+    @pytest.mark.parametrize("how", ["no data", "broken", "absent", "running in it", "failed"])
     def test_accountings_figures_are_shown_where_seff_has_none(self, exp: Exp, how: str) -> None:
         exp.slurm.show([ended("11")])
         if how == "broken":
@@ -313,6 +313,9 @@ class TestMetrics:
             exp.slurm.remove("seff")
         elif how == "running in it":
             exp.slurm.measure(ended("11", "RUNNING"))
+        elif how == "failed":
+            exp.slurm.measure(ended("11"))
+            exp.slurm.after("seff", "exit 2\n")
         status, (one,) = self.figures(exp, "11")
         assert (status, one["source"], one["elapsed_s"]) == (0, "sacct", 292.0)
 

@@ -67,6 +67,13 @@ def test_a_seff_that_has_figures_is_asked_once(measuring: Measuring) -> None:
     assert measuring.asked == 1
 
 
+def test_what_a_failed_seff_prints_is_no_report(measuring: Measuring) -> None:
+    measuring.exp.slurm.measure(ended("11"))
+    measuring.exp.slurm.after("seff", "exit 2\n")
+    assert measuring.step() is None
+    assert measuring.step(final=True) == "sacct"
+
+
 def test_seff_without_data_is_asked_again_after_the_delay(measuring: Measuring) -> None:
     assert measuring.step() is None
     assert measuring.waits_s == DELAY_S

@@ -166,10 +166,21 @@ def test_without_that_environment_they_wait_and_the_log_says_once_what_to_do(tmp
     assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
     assert exp.blocks("ALL_COMPLETE") == []
     assert json.loads((exp.ours / "summary.json").read_text())["complete"] is False
-    # A command from a shell with another environment submits none.
+    # A command from a shell with another environment submits none, though nobody else polls.
+    (exp.ours / "observer.json").unlink()
     status(exp.session(TWO, environ={**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
     assert scripts(exp) == []
     assert names(submitted(exp, CONDA_PREFIX="/as/the/user/will")) == ["r1/c/epoch0", "r1/d/epoch0"]
+
+
+def test_a_completion_job_that_left_the_queue_is_replaced(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    for name in "ab":
+        exp.write_script(name)
+        assert exp.evalmon("submit", ".").returncode == 0
+        [job_id] = [job_id for job_id, script in exp.slurm.accepted() if script == "evalmon-completion"]
+        (exp.slurm.directory / "queue" / job_id).unlink()
+    assert sum("/evalmon-completion" in call for call in exp.slurm.calls("sbatch")) == 2
 
 
 UNFIT = "sbatch: error: Batch job submission failed: Invalid partition name specified"
