@@ -122,7 +122,7 @@ class Held:
     def save(self, *, mode: int = 0o600) -> None:
         """Replace state.json atomically. OSError: the file and `generation` are unchanged."""
         self.state.generation += 1
-        # A tracker made now would take all that the state is owed for known.
+        # A tracker made here would have empty tables, as if nothing were owed.
         evals = self.tracker.encoded() if self.is_tracked else self.state.evals
         document = {**msgspec.structs.asdict(self.state), "evals": evals}
         try:
