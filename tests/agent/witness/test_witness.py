@@ -265,10 +265,12 @@ from inspect_ai import eval
 from tasks import good
 eval(good(), display="none")
 """
+# For those that begin between two looks: one of a second could end before the next.
+SLOWLY = "export ANSWER_S=0.7"
 REAL = {
     "the shortest": f"{INSPECT} eval tasks.py@good --display none --log-dir logs/$(date +%F)",
-    "as a module, later": "sleep 2; python -m inspect_ai eval tasks.py@good --display none --no-log-realtime",
-    "by the Python API": f"python -c '{API}'",
+    "as a module, later": f"sleep 2; {SLOWLY}; python -m inspect_ai eval tasks.py@good --display none --no-log-realtime",
+    "by the Python API": f"{SLOWLY}; python -c '{API}'",
 }
 
 
