@@ -269,7 +269,9 @@ eval(good(), display="none")
 SLOWLY = "export ANSWER_S=0.7"
 REAL = {
     "the shortest": f"{INSPECT} eval tasks.py@good --display none --log-dir logs/$(date +%F)",
-    "as a module, later": f"sleep 2; {SLOWLY}; python -m inspect_ai eval tasks.py@good --display none --no-log-realtime",
+    "as a module, later": (
+        f"sleep 2; {SLOWLY}; python -m inspect_ai eval tasks.py@good --display none --no-log-realtime"
+    ),
     "by the Python API": f"{SLOWLY}; python -c '{API}'",
 }
 
