@@ -229,6 +229,15 @@ def test_up_restarts_a_missing_daemon(slurm: Slurm) -> None:
     assert slurm.state(job) == "COMPLETED"
 
 
+def test_up_lets_a_drained_node_take_jobs_again(slurm: Slurm) -> None:
+    node = slurm.nodes()[0]
+    env = [f"{name}={value}" for name, value in slurm.env().items() if name in ("SLURM_CONF", "PATH")]
+    as_root.run("env", *env, "scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=Kill task failed")
+    assert slurm.dev("status").returncode == 1
+    assert f"{node}: was drained (Kill task failed), takes jobs again\n" in slurm.dev("up").stdout
+    assert slurm.dev("status").returncode == 0
+
+
 def test_an_unknown_daemon_is_refused_by_name(slurm: Slurm) -> None:
     answer = slurm.dev("stop", "slurmrestd")
     assert (answer.returncode, "slurmctld" in answer.stderr) == (1, True)

@@ -85,8 +85,11 @@ def start(instance: Instance) -> None:
     accounts.prepare(instance)
     for daemon in ("slurmctld", *instance.nodes):
         daemons.start(instance, daemon)
-    for daemon in ("slurmctld", *instance.nodes):
-        daemons.wait_ready(instance, daemon)
+    daemons.wait_ready(instance, "slurmctld")
+    for line in daemons.resume_nodes(instance):
+        print(line, flush=True)
+    for node in instance.nodes:
+        daemons.wait_ready(instance, node)
     wait_usable(instance)
 
 

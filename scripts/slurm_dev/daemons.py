@@ -189,6 +189,20 @@ def node_states(instance: Instance) -> dict[str, str]:
     return dict(line.split(maxsplit=1) for line in answer.splitlines() if " " in line)
 
 
+def resume_nodes(instance: Instance) -> list[str]:
+    """Let drained nodes take jobs again; a line for each, with Slurm's reason.
+
+    Slurm drains a node itself, for example when a job's process outlives SIGKILL for UnkillableStepTimeout.
+    """
+    resumed = []
+    for line in (command(instance, "sinfo", "-h", "-N", "-p", "debug", "-o", "%N|%T|%E") or "").splitlines():
+        node, state, reason = line.split("|", 2)
+        if state.startswith("drain"):
+            command(instance, "scontrol", "update", f"NodeName={node}", "State=RESUME")
+            resumed.append(f"{node}: was {state} ({reason}), takes jobs again")
+    return resumed
+
+
 def accounting_works(instance: Instance) -> bool:
     """Whether sacct answers, and slurmctld has introduced itself to slurmdbd."""
     ports = command(instance, "sacctmgr", "-n", "-P", "show", "cluster", instance.cluster, "format=controlport")

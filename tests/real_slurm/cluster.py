@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,13 @@ class Cluster:
     def dev(self, *words: str) -> None:
         """scripts/slurm-dev for this cluster: stop and start its daemons."""
         subprocess.run([SLURM_DEV, *words, "--dir", self.directory], check=True, timeout=120, stdin=subprocess.DEVNULL)
+
+    def mend(self) -> None:
+        """Let every node take jobs again and warn with Slurm's reason, so that the next test has the whole cluster."""
+        reasons = self.run("sinfo", "-h", "-N", "-p", "debug", "-t", "down,drain,fail", "-o", "%N is %T: %E").stdout
+        if reasons:
+            warnings.warn(f"the local Slurm was mended: {reasons.strip()}", stacklevel=1)
+            self.dev("up")
 
     def sacct(self, job_id: str, *fields: str) -> list[list[str]]:
         done = self.run("sacct", "-n", "-P", "-D", "-X", "-j", job_id, "-o", ",".join(fields))

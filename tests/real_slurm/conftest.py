@@ -81,6 +81,7 @@ def exp(request: pytest.FixtureRequest, cluster: Cluster, ahead: Ahead, tmp_path
         yield found
     finally:
         found.cancel_all()
+        cluster.mend()
 
 
 @pytest.fixture

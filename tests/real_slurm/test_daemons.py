@@ -23,7 +23,7 @@ def started(exp: Exp, **settings: object) -> None:
     exp.script("r1", "quick_epoch0", "touch started; until [ -e go ]; do sleep 0.2; done; exit 3\n")
     exp.script("r1", "long_epoch0", "until [ -e go ]; do sleep 0.2; done\n", header=HEADER)
     assert exp.submit().returncode == 0
-    wait_for(lambda: all(exp.transitions(name) for name in EXPECTED), 60, exp.log)
+    wait_for(lambda: exp.blocks("MONITOR_STARTED") and all(exp.transitions(name) for name in EXPECTED), 60, exp.log)
 
 
 def go(exp: Exp, name: str) -> None:
