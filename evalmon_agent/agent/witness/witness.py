@@ -42,6 +42,11 @@ _LISTED_AT_LEAST_EVERY_S = 30.0
 _LOOKS_AFTER_A_CHANGE = 4
 _TOGETHER_EVERY_S = 5.0
 
+# A short eval has the file that names its logs open for less than a second. Until we hold that file, a young Python is
+# looked at more often; one that we know to be an eval for longer, since it may take its time to load.
+_YOUNG_EVERY_S = 0.25
+_PYTHON_IS_YOUNG_S, _EVAL_IS_YOUNG_S = 10.0, 120.0
+
 # A report in between tells what a kill would lose.
 _FIRST_REPORT_AFTER_S = 3.0
 _REPORTS_EVERY_S = 30.0
@@ -63,6 +68,7 @@ class Witness:
         self._source = source
         self._processes: dict[int, Process] = {}
         self._programs: list[Program] = []
+        self._young: list[Process] = []
         self._since = 0.0
         self._looks, self._left_out, self._trouble = 0, 0, ""
         self._is_changed = True
@@ -109,13 +115,32 @@ class Witness:
             self._trouble = f"{type(error).__name__}: {error}"[:300]
 
     def _sleep(self, until_s: float) -> bool:
-        """Wait for the next look, and note evals that end meanwhile; whether it is to be the last."""
+        """Wait for the next look; whether it is to be the last. Meanwhile young ones are looked at, and ends noted."""
         while (left_s := until_s - time.monotonic()) > 0:
-            for descriptor, _ in self._poll.poll(left_s * 1000):
+            for descriptor, _ in self._poll.poll((min(left_s, _YOUNG_EVERY_S) if self._young else left_s) * 1000):
                 if descriptor == self._reading:
                     return True
                 self._note_end_of(self._watched[descriptor])
+            if self._young:
+                self._try(self._look_at_young)
         return False
+
+    def _look_at_young(self) -> None:
+        now_s = time.monotonic()
+        self._young = [process for process in self._young if self._is_young(process, now_s)]
+        for process in self._young:
+            with suppress(OSError):  # its end is noted by the next look
+                self._look_at(process, now_s)
+        self._publish(is_last=False)
+
+    def _is_young(self, process: Process, now_s: float) -> bool:
+        if (
+            process.files is None
+            or process.files.program is not None
+            or self._processes.get(process.pid) is not process
+        ):
+            return False
+        return now_s - process.judged_s < (_PYTHON_IS_YOUNG_S if process.program is None else _EVAL_IS_YOUNG_S)
 
     def _note_end_of(self, process: Process) -> None:
         """An eval's process has ended just now."""
@@ -221,6 +246,8 @@ class Witness:
             self._join_program(process, line)
         else:
             self._look_at_files(process)
+        if process.files is not None and (line is not None or process.program is None):
+            self._young.append(process)
 
     def _schedule(self, process: Process, now_s: float) -> None:
         """Say when it is to be looked at again; a shell each time that something has changed."""

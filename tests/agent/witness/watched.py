@@ -48,15 +48,12 @@ main()
 
 # Three samples on the mock model, with their usage, so that no tokenizer is fetched.
 TASKS = """
-import os
-import time
 from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import match
 
 def answer(messages, *_):
-    time.sleep(float(os.environ.get("ANSWER_S", "0")))
     output = ModelOutput.from_content("mockllm/model", "1")
     output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
     return output
