@@ -11,14 +11,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.seff import MEASURED_AFTER_S, SeffReport
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.sizes import human_bytes
 from evalmon_agent.words.states import State
+
+if TYPE_CHECKING:
+    from evalmon_agent.evidence.gpu_figures import GpuFigures
 
 Source = Literal["seff", "sacct", "self"]
 
@@ -136,7 +138,6 @@ def _percent(part: float | None, whole: float | None) -> float | None:
 
 
 _FIGURES = attrgetter(*(field.name for field in fields(Figures)))
-_GPU_FIGURES = attrgetter(*(field.name for field in fields(GpuFigures)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +163,7 @@ def advise(use: Use) -> list[str]:
 
 def _can_be(use: Use) -> bool:
     """Whether no number is negative or absurd; a state file may contain any."""
-    gpu = () if use.gpu is None else _GPU_FIGURES(use.gpu)
+    gpu = () if use.gpu is None else use.gpu.values()
     values = (*_FIGURES(use.figures), *gpu, use.elapsed_s, use.time_limit_s, use.cpus)
     return all(0 <= value <= _LARGEST for value in values if isinstance(value, int | float))
 

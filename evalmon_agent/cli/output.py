@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
-import msgspec
 
 from evalmon_agent.errors import StoppedError
 
@@ -34,6 +33,8 @@ def interruptible(message: str | Callable[[], str]) -> Iterator[None]:
 
 def print_json(answer: Any) -> None:
     """A record, or a list of some, as JSON."""
+    import msgspec  # noqa: PLC0415 (4 ms, and a table needs none of it)
+
     click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=1).decode())
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.sizes import human_bytes, number
@@ -55,6 +56,14 @@ class GpuFigures:
     """The part of the multiprocessors that was busy, by GPM (Hopper and later)."""
     tensor_activity_mean_pct: float | None = None
     """The part of the time in which the tensor cores were busy, likewise."""
+
+    def values(self) -> tuple[float | None, ...]:
+        """Every figure, in the order of the fields."""
+        values: tuple[float | None, ...] = _VALUES(self)
+        return values
+
+
+_VALUES = attrgetter(*(field.name for field in fields(GpuFigures)))
 
 
 def _percents(*values: float | None) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import zlib
 from collections.abc import Mapping
 
@@ -129,6 +128,8 @@ def unpack(text: str) -> dict[str, str] | None:
 
 def digest(environ: Mapping[str, str], *, salt: str) -> str:
     """`salt:hash`, the same for two environments that do not differ for an eval."""
+    import hashlib  # noqa: PLC0415 (2 ms, and only what submits needs it)
+
     names = sorted(name for name in environ if name not in _OF_A_SESSION)
     kept = (f"{name}={environ[name]}" for name in names if not name.startswith(_OF_A_SESSION_PREFIXES))
     plain = "\0".join([salt, *kept])
