@@ -1,4 +1,4 @@
-"""Tests that CONTRIBUTING.md lists each room in order, and that the files it names exist."""
+"""Tests that CONTRIBUTING.md is true: the rooms and their order, the files that it names, how long a file may be."""
 
 import re
 import tomllib
@@ -50,3 +50,8 @@ def test_the_files_of_the_diagram_exist_in_the_code() -> None:
 def test_each_named_script_exists() -> None:
     named = set(re.findall(r"\bscripts/([\w-]+)", TEXT))
     assert named - {path.name for path in (ROOT / "scripts").iterdir()} == set()
+
+
+def test_no_file_is_longer_than_allowed() -> None:
+    [allowed] = re.findall(r"Past (\d+) lines it is split", TEXT)
+    assert [path for path in PACKAGE.rglob("*.py") if len(path.read_text().splitlines()) > int(allowed)] == []
