@@ -25,11 +25,14 @@ from evalmon_agent.words.printable import without_surrogates
 from .arguments import Arguments
 from .command import Run
 from .job import Job
+from .signals import wait_for_signal
 
 SCHEMA = 1
 
 # A start is worth telling late.
 _RETRY_START_S = 30.0
+
+_ENDING = frozenset({signal.SIGTERM})
 
 # While a job waits for its end to be written, only these are worth a second try.
 _RETRY_END_S = 0.5
@@ -72,7 +75,7 @@ def write_report(options: Arguments, job: Job | None, run: Run, *, notes: list[s
     pause_s = _RETRY_START_S if run.ended_at is None else _RETRY_END_S
     while error := _error_of_writing(options, job, run, monitor=monitor, notes=notes):
         is_hopeless = isinstance(error, NotOursError) or (run.ended_at is not None and error.errno not in _MAY_PASS)
-        if is_hopeless or signal.sigtimedwait({signal.SIGTERM}, pause_s) or os.getppid() != parent:
+        if is_hopeless or wait_for_signal(_ENDING, pause_s) is not None or os.getppid() != parent:
             return error.errno or errno.EIO
     return 0
 

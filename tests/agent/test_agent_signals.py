@@ -280,3 +280,27 @@ def test_many_broadcasts_do_no_harm(recorder: Recorder) -> None:
     assert 1 <= len(heard) <= 210
     os.kill(recorder.run, signal.SIGABRT)
     wait_until(lambda: not session_of(recorder.run) or stat_of(recorder.run)[0] == "Z")
+
+
+WAITING = """
+import signal
+from evalmon_agent.agent.signals import wait_for_signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+print("waits", flush=True)
+print(wait_for_signal(frozenset({signal.SIGTERM}), 0.5), wait_for_signal(frozenset({signal.SIGTERM}), 0.5))
+"""
+
+
+@pytest.mark.parametrize(("while_stopped", "told"), [([], "None None"), ([signal.SIGTERM], "None 15")])
+def test_a_wait_that_was_over_while_the_process_was_stopped_invents_no_signal(
+    while_stopped: list[int], told: str
+) -> None:
+    """`scontrol suspend` stops a job's processes for any time."""
+    with subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for number in (signal.SIGSTOP, *while_stopped):
+            process.send_signal(number)
+        time.sleep(0.7)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read().strip() == told

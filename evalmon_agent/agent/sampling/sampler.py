@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from evalmon_agent.agent import arguments
 from evalmon_agent.agent.job import host_suffix
-from evalmon_agent.agent.signals import forbid_core_dumps, hold_back
+from evalmon_agent.agent.signals import forbid_core_dumps, hold_back, wait_for_signal
 from evalmon_agent.agent.witness.witness import Witness
 from evalmon_agent.errors import BUG, UsageError, status_of
 from evalmon_agent.words.csv_columns import GpuColumn, HostColumn
@@ -28,7 +28,7 @@ from .nvml import no_gpu_reason
 
 DEFAULT_INTERVAL_S = 30.0
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _NICE = 19
 
 # Slurm may let a job run on for a while (OverTimeLimit, KillWait).
@@ -212,9 +212,9 @@ class Sampler:
         """Wait until then (monotonic); returns the reason to end earlier, or ""."""
         while True:
             left_s = max(until_s - time.monotonic(), 0.0)
-            ending = signal.sigtimedwait(_ENDING, min(left_s, _LOOK_AT_MEMORY_EVERY_S))
+            ending = wait_for_signal(_ENDING, min(left_s, _LOOK_AT_MEMORY_EVERY_S))
             if ending is not None:
-                return signal.Signals(ending.si_signo).name
+                return signal.Signals(ending).name
             if (why := self._why_leave()) or time.monotonic() >= until_s:
                 return why
 

@@ -128,7 +128,6 @@ def test_a_failed_gpm_sample_costs_one_window_and_no_row(world: World, tmp_path:
     assert activity[:5] == ["[N/A]", "[N/A]", "[N/A]", "30.0 %", "30.0 %"]
 
 
-@FULL
 def test_missed_ticks_are_counted_and_not_repeated(experiment: Experiment, world: World) -> None:
     argv = [*RUN, "--sample-interval", "1", "--", "sleep", "7"]
     output = experiment.directory / "out" / "gpu_metrics.csv"
