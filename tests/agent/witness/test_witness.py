@@ -307,7 +307,8 @@ def test_a_real_eval_in_a_namespace_is_recorded(job: Job, prefix: str) -> None:
 @FULL
 @needs_root
 def test_a_detached_eval_counts_for_its_launcher(job: Job) -> None:
-    [program] = job.run(f"{INSPECT} eval tasks.py@good --detach >launched; sleep 5")["programs"]
+    until_it_logs = "until compgen -G 'logs/*.eval' >found; do sleep 0.2; done; sleep 3"
+    [program] = job.run(f"{INSPECT} eval tasks.py@good --detach >launched; {until_it_logs}")["programs"]
     [log] = job.directory.rglob("*.eval")
     assert logs_of(program) == [str(log)]
     assert program["processes"] >= 2
