@@ -202,14 +202,20 @@ _RENAME = """
 import json, os, random, sys, time
 exp, stop, planted = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 ours, moved, count = exp + "/evalmon", exp + "/moved", 0
+def put(make, path):
+    try:
+        make(path, ours)
+    except OSError:  # in between, `submit` has made a directory of its own
+        os.rename(ours, f"{exp}/made-{os.urandom(4).hex()}")
+        make(path, ours)
 while not os.path.exists(stop):
     for one in planted:
         os.rename(ours, moved)
         is_link = one.startswith("-> ")
-        os.symlink(one[3:], ours) if is_link else os.rename(one, ours)
+        put(os.symlink, one[3:]) if is_link else put(os.rename, one)
         time.sleep(random.random() / 50)
         os.unlink(ours) if is_link else os.rename(ours, one)
-        os.rename(moved, ours)
+        put(os.rename, moved)
         time.sleep(random.random() / random.choice([10, 200]))
         count += 1
 print(count)
