@@ -57,6 +57,15 @@ class OpenFiles:
         self.written: dict[Written, None] = {}
         self.is_cut = False
 
+    @property
+    def names_its_logs(self) -> bool:
+        """Whether what is held proves which logs it writes.
+
+        In a pid namespace, a file of lines may be shared with a process of the same pid elsewhere; an open log is not.
+        """
+        is_proved = not self.is_in_pid_namespace or any(written.known_by == NAME for written in self.written)
+        return self.program is not None and is_proved
+
     def look(self) -> None:
         """Take note of what is open now, and of what was written to it since.
 

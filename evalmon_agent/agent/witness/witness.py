@@ -42,7 +42,7 @@ _LISTED_AT_LEAST_EVERY_S = 30.0
 _LOOKS_AFTER_A_CHANGE = 4
 _TOGETHER_EVERY_S = 5.0
 
-# A short eval has the file that names its logs open for less than a second. Until we hold that file, a young Python is
+# A short eval has the file that names its logs open for less than a second. Until we have seen it, a young Python is
 # looked at more often; one that we know to be an eval for longer, since it may take its time to load.
 _YOUNG_EVERY_S = 0.25
 _PYTHON_IS_YOUNG_S, _EVAL_IS_YOUNG_S = 10.0, 120.0
