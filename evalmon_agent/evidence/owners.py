@@ -6,6 +6,7 @@ only then the place, where no other program could have written it. What several 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from bisect import bisect_right
@@ -124,7 +125,13 @@ def results(jobs: Mapping[_Job, ObservedJob], logs: Sequence[EvalLog]) -> dict[_
             disputed[name].append(by_path[path])
     resumed = _Resumed(logs)
     found = {
-        name: _results_of(job, own.get(name, {}), disputed.get(name, []), by_path, resumed)
+        name: _results_of(
+            _without_others_logs(job, owned.keys(), own.get(name, {}), by_path),
+            own.get(name, {}),
+            disputed.get(name, []),
+            by_path,
+            resumed,
+        )
         for name, job in jobs.items()
     }
     nobodys = [log for log in logs if log.path not in owned]
@@ -133,6 +140,25 @@ def results(jobs: Mapping[_Job, ObservedJob], logs: Sequence[EvalLog]) -> dict[_
         if any(could_have_written(twin, log) for twin in twins for log in nobodys):
             found[name].unverified = found[name].unverified or NOT_ALL_NODES_SEEN
     return found
+
+
+def _without_others_logs(
+    job: ObservedJob, owned: Container[str], own: Container[str], by_path: Mapping[str, EvalLog]
+) -> ObservedJob:
+    """The job without logs that stand in a file of its programs' pids, but are another job's: pids are used again."""
+
+    def may_be_of(program: ObservedProgram, written: Written) -> bool:
+        log = None if written.is_certain or written.path is None else by_path.get(written.path)
+        if log is None:
+            return True
+        is_anothers = log.path in owned and log.path not in own
+        return not is_anothers and _is_between(log, program.started_at, program.ended_at)
+
+    programs = [
+        replace(program, wrote=tuple(written for written in program.wrote if may_be_of(program, written)))
+        for program in job.programs
+    ]
+    return dataclasses.replace(job, programs=programs)
 
 
 def _results_of(
