@@ -134,11 +134,8 @@ class Witness:
         self._publish(is_last=False)
 
     def _is_young(self, process: Process, now_s: float) -> bool:
-        if (
-            process.files is None
-            or process.files.program is not None
-            or self._processes.get(process.pid) is not process
-        ):
+        is_gone = self._processes.get(process.pid) is not process
+        if is_gone or process.files is None or process.files.names_its_logs:
             return False
         return now_s - process.judged_s < (_PYTHON_IS_YOUNG_S if process.program is None else _EVAL_IS_YOUNG_S)
 
