@@ -145,11 +145,11 @@ def results(jobs: Mapping[_Job, ObservedJob], logs: Sequence[EvalLog]) -> dict[_
 def _without_others_logs(
     job: ObservedJob, owned: Container[str], own: Container[str], by_path: Mapping[str, EvalLog]
 ) -> ObservedJob:
-    """The job without logs that stand in a file of its programs' pids, but are another job's: pids are used again."""
+    """The job without logs of others: pid 1 of each pid namespace writes to one file, if they share a home."""
 
     def may_be_of(program: ObservedProgram, written: Written) -> bool:
-        log = None if written.is_certain or written.path is None else by_path.get(written.path)
-        if log is None:
+        log = None if written.path is None else by_path.get(written.path)
+        if log is None or written.is_certain or not program.is_in_pid_namespace:
             return True
         is_anothers = log.path in owned and log.path not in own
         return not is_anothers and _is_between(log, program.started_at, program.ended_at)

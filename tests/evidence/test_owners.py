@@ -77,15 +77,15 @@ def test_in_a_pid_namespace_a_log_line_needs_a_second_proof() -> None:
     assert known_by(jobs, log()) == {"a.eval": ("b", "process")}
 
 
-def test_lines_in_a_file_that_equal_pids_share_take_no_proved_result_away() -> None:
-    """Two namespaces' pid 1, or one pid on two nodes, with one home: each holds one file, in which all lines are."""
+def test_lines_in_a_file_that_pid_namespaces_share_take_no_proved_result_away() -> None:
+    """With one home, pid 1 of each holds the same file, in which all lines are."""
     lines = [*wrote("/w/logs/a.eval", known_by=("line",)), *wrote("/w/logs/b.eval", known_by=("line",))]
     earlier = wrote("/w/logs/earlier.eval", known_by=("line",))
     names = {name: wrote(f"/w/logs/{name}.eval", known_by=("line", "name")) for name in ("a", "b")}
     jobs = {
-        "a": job(program(wrote=(*names["a"], lines[1], *earlier))),
-        "b": job(program(wrote=(lines[0], *names["b"]))),
-        "died": job(program(wrote=tuple(lines))),
+        "a": job(program(is_in_pid_namespace=True, wrote=(*names["a"], lines[1], *earlier))),
+        "b": job(program(is_in_pid_namespace=True, wrote=(lines[0], *names["b"]))),
+        "died": job(program(is_in_pid_namespace=True, wrote=tuple(lines))),
     }
     found = results(jobs, [log("a.eval"), log("b.eval"), log("earlier.eval", at=2)])
     assert [(list(each.logs), each.unverified) for each in found.values()] == [
