@@ -164,11 +164,12 @@ def test_each_of_many_evals_in_one_directory_has_its_own_results(exp: Exp, count
         ev = evals[f"r1/owned/epoch{number}"]
         true = sorted(truth.get(ev["job_id"], []))
         shown = shown_results(ev)
-        if ev["verdict"] == "unverified" and run.start in MAY_BE_UNVERIFIED:
+        if ev["result_unknown"] is not None and run.start in MAY_BE_UNVERIFIED:
             unverified += 1
             # All are known, but not whether a log of nobody's, in the file that its pid shares, is one more.
             may_be_more = ev["result_unknown"] == NOT_TOLD_APART and shown == true
-            is_right = may_be_more or (ev["result_unknown"] is not None and set(shown) < set(true))
+            is_failed = ev["verdict"] == verdict_of(true, run.end) == "failed"
+            is_right = (is_failed or ev["verdict"] == "unverified") and (may_be_more or set(shown) < set(true))
         else:
             is_right = (ev["verdict"], shown) == (verdict_of(true, run.end), true)
         if not is_right:
