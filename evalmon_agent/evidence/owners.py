@@ -124,9 +124,10 @@ def results(jobs: Mapping[_Job, ObservedJob], logs: Sequence[EvalLog]) -> dict[_
         for name in claimants:
             disputed[name].append(by_path[path])
     resumed = _Resumed(logs)
+    proved = {path for path, owner in owned.items() if _is_proved(path, jobs[owner.job])}
     found = {
         name: _results_of(
-            _without_others_logs(job, owned.keys(), own.get(name, {}), by_path),
+            _without_others_logs(job, proved, own.get(name, {}), by_path),
             own.get(name, {}),
             disputed.get(name, []),
             by_path,
@@ -142,8 +143,13 @@ def results(jobs: Mapping[_Job, ObservedJob], logs: Sequence[EvalLog]) -> dict[_
     return found
 
 
+def _is_proved(path: str, job: ObservedJob) -> bool:
+    """Whether one of the job's processes had the log itself open."""
+    return any(each.is_certain and is_this(each, path) for program in job.programs for each in program.wrote)
+
+
 def _without_others_logs(
-    job: ObservedJob, owned: Container[str], own: Container[str], by_path: Mapping[str, EvalLog]
+    job: ObservedJob, proved: Container[str], own: Container[str], by_path: Mapping[str, EvalLog]
 ) -> ObservedJob:
     """The job without logs of others: pid 1 of each pid namespace writes to one file, if they share a home."""
 
@@ -151,7 +157,7 @@ def _without_others_logs(
         log = None if written.path is None else by_path.get(written.path)
         if log is None or written.is_certain or not program.is_in_pid_namespace:
             return True
-        is_anothers = log.path in owned and log.path not in own
+        is_anothers = log.path in proved and log.path not in own
         return not is_anothers and _is_between(log, program.started_at, program.ended_at)
 
     programs = [

@@ -96,6 +96,16 @@ def test_lines_in_a_file_that_pid_namespaces_share_take_no_proved_result_away() 
     assert [each.without_log for each in found.values()] == [[], [], [0]]
 
 
+def test_a_line_that_another_namespaces_process_only_may_have_written_stays_in_doubt() -> None:
+    own = wrote("/w/logs/a.eval", known_by=("line", "name"))
+    line = wrote("/w/logs/b.eval", known_by=("line",))
+    jobs = {
+        "a": job(program(is_in_pid_namespace=True, cwd=None, wrote=(*own, *line))),
+        "b": job(program(is_in_pid_namespace=True, wrote=line)),
+    }
+    assert results(jobs, [log("a.eval"), log("b.eval")])["a"].unverified is not None
+
+
 @pytest.mark.parametrize("uri", ["/w/logs", "file:///w/logs"])
 def test_a_log_name_counts_with_the_digest_of_its_directory(uri: str) -> None:
     digest = hashlib.sha256(uri.encode()).hexdigest()

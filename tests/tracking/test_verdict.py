@@ -269,12 +269,20 @@ def test_ok_needs_proof_and_suspect_needs_a_contradiction_whatever_is_observed(
         assert all(is_proven(result.log or "", result.known_by, attempt, others) for result in found.results)
         assert {result.created for result in found.results} <= {DURING.isoformat()}
         if outcome[name] == "ok":
-            check_ok(attempt, found, {log.path for other in observed if other.evidence for log in other.evidence.logs})
+            logs = [log for each in observed if each.evidence for log in each.evidence.logs]
+            check_ok(attempt, found, {log.path for log in logs}, not_its_own(others, logs))
         if outcome[name] == "suspect":
             check_suspect(attempt, found)
 
 
-def check_ok(attempt: Attempt, found: EvalResults, read: set[str]) -> None:
+def not_its_own(others: list[Attempt], logs: list[EvalLog]) -> set[str]:
+    """Logs that other attempts had open themselves, or that are from another time."""
+    programs = [program for other in others if other.report is not None for program in other.report.eval_programs]
+    held = {written.path for program in programs for written in program.wrote if written.is_certain and written.path}
+    return held | {log.path for log in logs if log.created != DURING}
+
+
+def check_ok(attempt: Attempt, found: EvalResults, read: set[str], foreign: set[str]) -> None:
     """Everything was read, every witness looked, and each program has a successful result."""
     assert attempt.account_state is State.COMPLETED
     assert attempt.evidence is not None
@@ -287,9 +295,11 @@ def check_ok(attempt: Attempt, found: EvalResults, read: set[str]) -> None:
     for number, program in enumerate(programs):
         others = [other for place, other in enumerate(programs) if place != number]
         assert any(may_be_its_own(result.log or "", program, others) for result in found.results)
+        shown = {result.log for result in found.results}
+        lost = [written for written in program.wrote if written.path and written.path not in shown]
         # In a pid namespace a line may be of another process with the same pid.
-        its_own = [written for written in program.wrote if written.is_certain or not program.is_in_pid_namespace]
-        assert {written.path for written in its_own if written.path} <= {result.log for result in found.results}
+        assert all(program.is_in_pid_namespace and not written.is_certain for written in lost)
+        assert {written.path for written in lost} <= foreign
     if attempt.evidence.not_all_read is not None:
         paths = {written.path for program in programs for written in program.wrote if written.path}
         assert paths <= read
